@@ -1,0 +1,3 @@
+//! The `ringlog` binary.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,2 @@
+//! Kafka bytes to types and back. No I/O, no clock, no storage, no unsafe.
+#![forbid(unsafe_code)]

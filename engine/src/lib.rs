@@ -1,0 +1,1 @@
+//! The storage engine: partitions, files, threads.
