@@ -1,1 +1,10 @@
-//! The storage engine: partitions, files, threads.
+//! ringlog's storage engine: one shard's runtime and the logs it owns.
+//!
+//! It knows offsets, batches, files and threads; it does not know topics, brokers or Kafka's APIs.
+//!
+//! - [`io`]: the Driver seam, the only system calls of the data path.
+//! - [`shard`]: a pinned thread: event loop, local tasks, timers, mailboxes.
+//! - [`log`]: one partition's log on this broker.
+//! - [`batch`]: record batch v2: view, verify, stamp.
+
+pub mod io;

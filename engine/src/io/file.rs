@@ -1,0 +1,121 @@
+//! Handles: open files, sockets and listeners as the seam names them.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+/// An open file. Clones share one descriptor, and may be used by the Drivers of all shards.
+///
+/// The last clone should be given to [`super::Op::Close`]: closing an unlinked file frees its blocks, which
+/// may take long, and must not happen on a shard's thread.
+#[derive(Clone)]
+pub struct File(Arc<Inner>);
+
+struct Inner {
+    id: u64,
+    mode: FileMode,
+    dir: DirId,
+    path: Box<Path>,
+    /// `None` in the simulator, which keeps its files by `id`.
+    fd: Option<OwnedFd>,
+}
+
+impl File {
+    /// Wraps what a Driver opened. `id` is unique within the process (or the simulated world).
+    pub fn new(id: u64, dir: DirId, path: &Path, mode: FileMode, fd: Option<OwnedFd>) -> Self {
+        Self(Arc::new(Inner { id, mode, dir, path: path.into(), fd }))
+    }
+
+    /// Unique within the process; never reused.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// How it was opened.
+    pub fn mode(&self) -> FileMode {
+        self.0.mode
+    }
+
+    /// The data directory it lies in, whose device its syncs go to.
+    pub fn dir(&self) -> DirId {
+        self.0.dir
+    }
+
+    /// The path it was opened under; a rename since does not change it.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// The descriptor; `None` in the simulator.
+    pub fn fd(&self) -> Option<&OwnedFd> {
+        self.0.fd.as_ref()
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File").field("id", &self.0.id).field("path", &self.0.path).finish()
+    }
+}
+
+/// A data directory (Kafka's log directory), by its place in the configured list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DirId(pub u16);
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FileMode {
+    /// Read and write in whole, aligned 4 KiB blocks; past the page cache where the directory's probe chose so.
+    /// The engine aligns positions, lengths and memory in this mode on every Driver.
+    Blocks,
+    /// Read only, through the page cache, any position: sealed segments, small files.
+    Cached,
+    /// Read and write through the page cache, any position: checkpoints, indexes, metadata.
+    CachedWrite,
+}
+
+/// How space ahead of the end of a segment is prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Space {
+    /// Blocks allocated and the size set, extents unwritten: cheap to make; each file must be synced by itself.
+    Allocated,
+    /// Zeroes written and synced: a later write may be covered by a shared flush of the device.
+    Written,
+}
+
+/// A connected TCP socket. May move to another shard while none of its operations is pending.
+#[derive(Clone)]
+pub struct Socket(Arc<SocketInner>);
+
+struct SocketInner {
+    id: u64,
+    fd: Option<OwnedFd>,
+}
+
+impl Socket {
+    /// Wraps what a Driver accepted or connected. `id` is unique within the process (or the simulated world).
+    pub fn new(id: u64, fd: Option<OwnedFd>) -> Self {
+        Self(Arc::new(SocketInner { id, fd }))
+    }
+
+    /// Unique within the process; never reused.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// The descriptor; `None` in the simulator.
+    pub fn fd(&self) -> Option<&OwnedFd> {
+        self.0.fd.as_ref()
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Socket({})", self.0.id)
+    }
+}
+
+/// A listening TCP socket of one Driver.
+#[derive(Debug, Clone)]
+pub struct Listener(pub Socket);

@@ -1,0 +1,120 @@
+//! Operations and what comes of them.
+
+use super::{DirId, File, FileMode, Listener, Socket, Space};
+use bytes::Bytes;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Names one pending operation of one Driver; chosen by the submitter, not reused while pending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// One operation. Those under *data path* stay on the shard's core; those under *jobs* may block and run on a
+/// helper thread. In the simulator each is a step that can be reordered, delayed, failed or cut short by power loss.
+#[expect(missing_docs, reason = "each variant's text speaks of its fields")]
+#[derive(Debug)]
+pub enum Op {
+    // ---- data path: sockets ----
+    /// Accept connections until cancelled: one [`Outcome::Accepted`] each.
+    Accept { listener: Listener },
+    /// Receive until cancelled or the peer ends: one [`Outcome::Received`] each, empty bytes at the end of stream.
+    /// The bytes lie in a shared receive buffer: consume or copy them soon, they starve others while held.
+    /// At most one `Recv` or `RecvExact` is pending on a socket.
+    Recv { socket: Socket },
+    /// Receive exactly `len` bytes into memory of their own, for large bodies: [`Outcome::Received`], shorter only
+    /// at the end of stream.
+    RecvExact { socket: Socket, len: usize },
+    /// Send all of these bytes in order: [`Outcome::Count`]. At most one `Send` or `SendFile` is pending on a socket.
+    Send { socket: Socket, parts: Vec<Bytes> },
+    /// Send `len` bytes of a [`FileMode::Cached`] file from `pos` without copying them: [`Outcome::Count`].
+    /// Never stalls the shard: bytes that are not in memory are first brought there by a helper.
+    SendFile { socket: Socket, file: File, pos: u64, len: u64 },
+    /// Shut down and close a socket, after its other operations have ended: [`Outcome::Count`].
+    CloseSocket { socket: Socket },
+
+    // ---- data path: files ----
+    /// Write all of these bytes at `pos`: [`Outcome::Count`]. In [`FileMode::Blocks`] everything is a multiple of
+    /// 4 KiB (position, length, address) and lies within the file's size.
+    Write { file: File, pos: u64, bytes: Bytes },
+    /// Read up to `len` bytes at `pos`: [`Outcome::Received`], shorter at the end of the file.
+    Read { file: File, pos: u64, len: usize },
+    /// Make everything written to these files by operations that *completed before this one was submitted* durable:
+    /// [`Outcome::Count`]. Shared: one flush serves all requests that were waiting when it began. A failure is
+    /// final for the whole device: every later `Sync` on it fails as well.
+    Sync { items: Vec<SyncItem> },
+
+    // ---- jobs ----
+    /// Open an existing file: [`Outcome::Opened`].
+    Open { dir: DirId, path: PathBuf, mode: FileMode },
+    /// Create a file that does not exist (`AlreadyExists` otherwise): [`Outcome::Opened`].
+    /// Its directory entry is durable only after [`Op::SyncDir`].
+    Create { dir: DirId, path: PathBuf, mode: FileMode },
+    /// Grow the file to `to` bytes, zeroes from `from` on, prepared as told; [`Space::Written`] ends durable: [`Outcome::Count`].
+    Prepare { file: File, from: u64, to: u64, space: Space },
+    /// Cut or extend the file to `len` bytes; durable only after [`Op::SyncFile`]: [`Outcome::Count`].
+    Truncate { file: File, len: u64 },
+    /// `fdatasync` of exactly this file, unshared, for files off the data path: [`Outcome::Count`].
+    SyncFile { file: File },
+    /// Rename within one file system; durable only after [`Op::SyncDir`] of both directories: [`Outcome::Count`].
+    Rename { dir: DirId, from: PathBuf, to: PathBuf },
+    /// Remove a file; durable only after [`Op::SyncDir`]: [`Outcome::Count`].
+    Unlink { dir: DirId, path: PathBuf },
+    /// Create a directory and the missing ones above it (existing is fine): [`Outcome::Count`].
+    MakeDir { dir: DirId, path: PathBuf },
+    /// Remove an empty directory: [`Outcome::Count`].
+    RemoveDir { dir: DirId, path: PathBuf },
+    /// Make a directory's entries durable: [`Outcome::Count`].
+    SyncDir { dir: DirId, path: PathBuf },
+    /// List a directory: [`Outcome::Listing`], in name order.
+    List { dir: DirId, path: PathBuf },
+    /// Let go of a file: [`Outcome::Count`]. The descriptor closes, on a helper thread, with the last clone.
+    Close { file: File },
+}
+
+/// One file of a [`Op::Sync`].
+#[derive(Debug, Clone)]
+pub struct SyncItem {
+    /// The file that was written.
+    pub file: File,
+    /// Whether every block written since its last sync lay in [`Space::Written`] space. If not, only an
+    /// `fdatasync` of this very file makes the data durable; if so, any flush of its device does.
+    pub space: Space,
+}
+
+/// What came of an operation.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Bytes moved, or 0 for operations that move none.
+    Count(io::Result<u64>),
+    /// Bytes received or read.
+    Received(io::Result<Bytes>),
+    /// A connection and its peer.
+    Accepted(io::Result<(Socket, SocketAddr)>),
+    /// A file and its size in bytes.
+    Opened(io::Result<(File, u64)>),
+    /// The entries of a directory.
+    Listing(io::Result<Vec<DirEntry>>),
+}
+
+/// One entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DirEntry {
+    /// Its name, without the directory.
+    pub name: String,
+    /// Whether it is a directory itself.
+    pub is_dir: bool,
+    /// Its size in bytes.
+    pub len: u64,
+}
+
+/// One outcome of one operation.
+#[derive(Debug)]
+pub struct Completion {
+    /// The operation.
+    pub token: Token,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Whether more completions of this token will come (`Accept`, `Recv`).
+    pub more: bool,
+}
