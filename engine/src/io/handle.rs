@@ -111,8 +111,8 @@ impl Io {
     }
 
     /// [`Op::RecvExact`].
-    pub async fn recv_exact(&self, socket: Socket, len: usize) -> io::Result<Bytes> {
-        self.run(Op::RecvExact { socket, len }).await.into_bytes()
+    pub async fn recv_exact(&self, socket: Socket, head: Bytes, len: usize) -> io::Result<Bytes> {
+        self.run(Op::RecvExact { socket, head, len }).await.into_bytes()
     }
 
     /// [`Op::Send`].
