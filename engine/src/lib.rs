@@ -8,3 +8,4 @@
 //! - [`batch`]: record batch v2: view, verify, stamp.
 
 pub mod io;
+pub mod shard;

@@ -1,0 +1,320 @@
+//! The executor: a shard's tasks, and the loop that runs them over its Driver.
+
+use super::timer::{Timers, until};
+use crate::io::{Driver, Instant, Io, Wait, WallTime};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+/// A shard's number, from 0; shard 0 also owns what there is one of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub u16);
+
+/// What a task holds of its shard: the way to its Driver, its timers and its other tasks.
+#[derive(Clone)]
+pub struct Shard(Rc<Inner>);
+
+struct Inner {
+    id: ShardId,
+    io: Io,
+    timers: RefCell<Timers>,
+    tasks: RefCell<Tasks>,
+    woken: Arc<Woken>,
+    busy_nanos: Cell<u64>,
+    hooks: RefCell<Vec<Hook>>,
+}
+
+type Hook = Box<dyn FnMut() -> usize>;
+
+impl Shard {
+    /// This shard's number.
+    pub fn id(&self) -> ShardId {
+        self.0.id
+    }
+
+    /// This shard's Driver.
+    pub fn io(&self) -> &Io {
+        &self.0.io
+    }
+
+    /// Monotonic time.
+    pub fn now(&self) -> Instant {
+        self.0.io.now()
+    }
+
+    /// Wall-clock time.
+    pub fn wall_time(&self) -> WallTime {
+        self.0.io.wall_time()
+    }
+
+    /// Starts a task. It runs until its future ends; nobody waits for it.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.0.tasks.borrow_mut().insert(Box::pin(task), &self.0.woken);
+    }
+
+    /// Waits this long.
+    pub async fn sleep(&self, span: Duration) {
+        self.sleep_until(self.now() + span).await;
+    }
+
+    /// Waits until this instant.
+    pub async fn sleep_until(&self, at: Instant) {
+        until(&self.0.timers, at).await;
+    }
+
+    /// Lets the other ready tasks, and the Driver, have a turn first.
+    pub async fn yield_now(&self) {
+        let mut yielded = false;
+        std::future::poll_fn(|cx| {
+            if std::mem::replace(&mut yielded, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Runs this after every turn of the Driver: it looks for work that other threads have left, and says how
+    /// much it found.
+    pub(crate) fn on_turn(&self, hook: impl FnMut() -> usize + 'static) {
+        self.0.hooks.borrow_mut().push(Box::new(hook));
+    }
+
+    /// Nanoseconds this shard has spent awake, out of [`Shard::now`].
+    pub fn busy_nanos(&self) -> u64 {
+        self.0.busy_nanos.get()
+    }
+
+    /// Tasks that have not ended.
+    pub fn task_count(&self) -> usize {
+        self.0.tasks.borrow().live
+    }
+}
+
+/// Owns a shard's tasks and drives them. A thread calls [`Executor::turn`] in a loop; the simulator steps many
+/// executors in one thread.
+pub struct Executor {
+    shard: Shard,
+    ready: VecDeque<usize>,
+    awake_since: Instant,
+}
+
+/// Tasks run between two turns of the Driver, so that its completions are never left waiting for long.
+const TASKS_PER_TURN_MAX: usize = 256;
+
+impl Executor {
+    /// An executor without tasks over this Driver.
+    pub fn new(id: ShardId, driver: Box<dyn Driver>) -> Self {
+        let notifier = driver.notifier();
+        let io = Io::new(driver);
+        let awake_since = io.now();
+        let shard = Shard(Rc::new(Inner {
+            id,
+            io,
+            timers: RefCell::default(),
+            tasks: RefCell::default(),
+            woken: Arc::new(Woken { ids: Mutex::default(), notifier, home: std::thread::current().id() }),
+            busy_nanos: Cell::new(0),
+            hooks: RefCell::default(),
+        }));
+        Self { shard, ready: VecDeque::new(), awake_since }
+    }
+
+    /// A handle on the shard.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// Runs what is ready, fires timers, takes one turn of the Driver. Sleeps there if it may and nothing is ready.
+    /// Returns whether anything happened.
+    pub fn turn(&mut self, may_sleep: bool) -> bool {
+        let ran = self.run_ready();
+        let inner = &self.shard.0;
+        let idle = self.ready.is_empty() && inner.woken.is_empty();
+        let wait = match inner.timers.borrow().next() {
+            _ if !(idle && may_sleep) => Wait::None,
+            Some(at) => Wait::Until(at),
+            None => Wait::Forever,
+        };
+        if wait != Wait::None {
+            self.note_busy();
+        }
+        let completions = inner.io.turn(wait);
+        let now = inner.io.now();
+        if wait != Wait::None {
+            self.awake_since = now;
+        }
+        let fired = inner.timers.borrow_mut().fire(now);
+        let found: usize = inner.hooks.borrow_mut().iter_mut().map(|hook| hook()).sum();
+        ran + completions + fired + found > 0
+    }
+
+    /// Runs until this future ends; other tasks go on meanwhile.
+    pub fn block_on<T: 'static>(&mut self, main: impl Future<Output = T> + 'static) -> T {
+        let result = Rc::new(RefCell::new(None));
+        let slot = result.clone();
+        self.shard.spawn(async move {
+            let value = main.await;
+            *slot.borrow_mut() = Some(value);
+        });
+        loop {
+            if let Some(value) = result.borrow_mut().take() {
+                return value;
+            }
+            // The last turn of `main` ends inside run_ready: look before sleeping.
+            self.run_ready();
+            if result.borrow().is_none() {
+                self.turn(true);
+            }
+        }
+    }
+
+    /// When the next timer is due, if any: the simulator's clock may jump there when all is idle.
+    pub fn next_timer(&self) -> Option<Instant> {
+        self.shard.0.timers.borrow().next()
+    }
+
+    /// Whether a task is ready to run.
+    pub fn is_ready(&self) -> bool {
+        !self.ready.is_empty() || !self.shard.0.woken.is_empty()
+    }
+
+    fn run_ready(&mut self) -> usize {
+        let mut ran = 0;
+        while ran < TASKS_PER_TURN_MAX {
+            self.shard.0.woken.take_into(&mut self.ready);
+            let Some(id) = self.ready.pop_front() else { break };
+            self.run(id);
+            ran += 1;
+        }
+        ran
+    }
+
+    fn run(&self, id: usize) {
+        // The future is taken out while it runs, so that it may spawn others.
+        let Some((mut future, waker)) = self.shard.0.tasks.borrow_mut().take(id) else { return };
+        waker.queued.store(false, std::sync::atomic::Ordering::Release);
+        let poll = future.as_mut().poll(&mut Context::from_waker(&Waker::from(waker.clone())));
+        match poll {
+            Poll::Ready(()) => {
+                drop(future);
+                self.shard.0.tasks.borrow_mut().remove(id);
+            }
+            Poll::Pending => self.shard.0.tasks.borrow_mut().put_back(id, future),
+        }
+    }
+
+    fn note_busy(&self) {
+        let inner = &self.shard.0;
+        let awake = inner.io.now().since(self.awake_since).as_nanos();
+        inner.busy_nanos.set(inner.busy_nanos.get() + u64::try_from(awake).unwrap_or(u64::MAX));
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        // Tasks hold handles on the shard, and the shard holds the tasks: break the circle. A task that is
+        // dropped may drop others' wakers, so the table must not be borrowed meanwhile.
+        let tasks = std::mem::take(&mut *self.shard.0.tasks.borrow_mut());
+        drop(tasks);
+        self.shard.0.hooks.take();
+    }
+}
+
+type Task = Pin<Box<dyn Future<Output = ()>>>;
+
+#[derive(Default)]
+struct Tasks {
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+    live: usize,
+}
+
+struct Slot {
+    /// `None` while the task runs, and in a free slot.
+    future: Option<Task>,
+    waker: Arc<TaskWaker>,
+}
+
+impl Tasks {
+    fn insert(&mut self, future: Task, woken: &Arc<Woken>) {
+        let id = self.free.pop().unwrap_or(self.slots.len());
+        // A waker of the slot's former task may still be about; it is another object and wakes nobody.
+        let waker = Arc::new(TaskWaker { id, queued: true.into(), woken: woken.clone() });
+        let slot = Slot { future: Some(future), waker };
+        if id == self.slots.len() {
+            self.slots.push(slot);
+        } else {
+            self.slots[id] = slot;
+        }
+        self.live += 1;
+        woken.push(id);
+    }
+
+    fn take(&mut self, id: usize) -> Option<(Task, Arc<TaskWaker>)> {
+        let slot = &mut self.slots[id];
+        Some((slot.future.take()?, slot.waker.clone()))
+    }
+
+    fn put_back(&mut self, id: usize, future: Task) {
+        self.slots[id].future = Some(future);
+    }
+
+    fn remove(&mut self, id: usize) {
+        self.free.push(id);
+        self.live -= 1;
+    }
+}
+
+/// Wakes one task: puts it in the shard's queue, once.
+struct TaskWaker {
+    id: usize,
+    queued: std::sync::atomic::AtomicBool,
+    woken: Arc<Woken>,
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.queued.swap(true, std::sync::atomic::Ordering::AcqRel) {
+            self.woken.push(self.id);
+        }
+    }
+}
+
+/// Tasks that were woken and have not run since. Nearly always used by the shard's own thread, so the lock is free.
+struct Woken {
+    ids: Mutex<Vec<usize>>,
+    notifier: Arc<dyn crate::io::Notifier>,
+    home: std::thread::ThreadId,
+}
+
+impl Woken {
+    fn push(&self, id: usize) {
+        self.lock().push(id);
+        if std::thread::current().id() != self.home {
+            self.notifier.wake();
+        }
+    }
+
+    fn take_into(&self, ready: &mut VecDeque<usize>) {
+        ready.extend(self.lock().drain(..));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<usize>> {
+        self.ids.lock().expect("nothing panics while it holds the list")
+    }
+}
