@@ -213,6 +213,11 @@ impl Io {
         poll_fn(|cx| stream.poll_next(cx)).await
     }
 
+    /// Starts any operation. Where an operation may have to be cancelled, its [`Stream`] is kept instead of a future.
+    pub fn start(&self, op: Op) -> Stream {
+        self.stream(op)
+    }
+
     fn stream(&self, op: Op) -> Stream {
         let mut inner = self.0.borrow_mut();
         let token = Token(inner.next_token);

@@ -17,6 +17,17 @@ struct EventInner {
     waiters: RefCell<Vec<Waker>>,
 }
 
+impl EventInner {
+    /// A task that waits for several things is polled again without having been woken by this one: it is in
+    /// the list already, near its end.
+    fn add_waiter(&self, waker: &Waker) {
+        let mut waiters = self.waiters.borrow_mut();
+        if !waiters.iter().rev().take(16).any(|known| known.will_wake(waker)) {
+            waiters.push(waker.clone());
+        }
+    }
+}
+
 impl Event {
     /// Wakes all that wait now.
     pub fn notify(&self) {
@@ -34,7 +45,7 @@ impl Event {
             if event.times.get() != seen {
                 return Poll::Ready(());
             }
-            event.waiters.borrow_mut().push(cx.waker().clone());
+            event.add_waiter(cx.waker());
             Poll::Pending
         })
     }

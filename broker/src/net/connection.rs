@@ -1,0 +1,271 @@
+//! One connection: a task whose two halves take requests in and send replies out.
+
+use super::input::{End, Input, Next};
+use super::output::{Done, Replies, send_replies};
+use super::{Limits, Peer, Requests};
+use bytes::Bytes;
+use ringlog_engine::io::{Instant, Socket};
+use ringlog_engine::shard::Shard;
+use ringlog_engine::shard::sync::Permit;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// Why a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client closed it, or went away.
+    Client,
+    /// The client broke the protocol; the text says how.
+    Refused(String),
+    /// Nothing was asked for too long.
+    Idle,
+    /// A frame that had begun did not end in time.
+    SlowFrame,
+    /// The broker stops.
+    Stopping,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client => write!(f, "the client closed it"),
+            Self::Refused(why) => write!(f, "{why}"),
+            Self::Idle => write!(f, "it was idle for longer than connections.max.idle.ms"),
+            Self::SlowFrame => write!(f, "a request that had begun did not arrive in time"),
+            Self::Stopping => write!(f, "the broker stops"),
+        }
+    }
+}
+
+/// What others on the shard see of a connection, and how they end it.
+pub(super) struct Control {
+    frame_time_max: Duration,
+    /// When the frame that has begun must have ended.
+    frame_deadline: Cell<Option<Instant>>,
+    last_request: Cell<Instant>,
+    busy: Cell<bool>,
+    draining: Cell<bool>,
+    close: RefCell<Option<CloseReason>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// The slowest a frame may arrive once its length is known.
+const FRAME_BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
+
+impl Control {
+    pub(super) fn new(now: Instant, frame_time_max: Duration) -> Rc<Self> {
+        Rc::new(Self {
+            frame_time_max,
+            frame_deadline: Cell::new(None),
+            last_request: Cell::new(now),
+            busy: Cell::new(false),
+            draining: Cell::new(false),
+            close: RefCell::default(),
+            waker: RefCell::default(),
+        })
+    }
+
+    /// A frame of about this length has begun, unless it had already.
+    pub(super) fn frame_began(&self, now: Instant, len: usize) {
+        if self.frame_deadline.get().is_none() {
+            let span = self.frame_time_max + Duration::from_secs(len as u64 / FRAME_BYTES_PER_SECOND_MIN);
+            self.frame_deadline.set(Some(now + span));
+        }
+    }
+
+    pub(super) fn frame_ended(&self) {
+        self.frame_deadline.set(None);
+    }
+
+    /// Takes no further request, answers those that were taken, closes.
+    pub(super) fn drain(&self) {
+        self.draining.set(true);
+        self.wake();
+    }
+
+    /// Closes at once.
+    pub(super) fn close(&self, reason: CloseReason) {
+        self.close.borrow_mut().get_or_insert(reason);
+        self.wake();
+    }
+
+    /// Closes what has been silent too long.
+    pub(super) fn sweep(&self, now: Instant, idle: Duration) {
+        if self.frame_deadline.get().is_some_and(|deadline| deadline <= now) {
+            self.close(CloseReason::SlowFrame);
+        } else if !idle.is_zero() && !self.busy.get() && now.since(self.last_request.get()) >= idle {
+            self.close(CloseReason::Idle);
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// One connection, served until it ends.
+pub(super) struct Connection {
+    pub(super) shard: Shard,
+    pub(super) socket: Socket,
+    pub(super) peer: Rc<Peer>,
+    pub(super) control: Rc<Control>,
+    pub(super) limits: Rc<Limits>,
+    pub(super) requests: Rc<dyn Requests>,
+}
+
+impl Connection {
+    /// Serves it to its end and closes the socket.
+    pub(super) async fn serve(self) -> CloseReason {
+        let io = self.shard.io().clone();
+        let replies = Replies::default();
+        let mut input =
+            Input::new(io.clone(), self.socket.clone(), self.limits.request_bytes_max, self.control.clone());
+        let reason = self.run(&mut input, &replies).await;
+        // Nothing of this connection may be pending when its socket closes.
+        input.stop().await;
+        replies.stop().await;
+        drop(replies);
+        // The client may have closed it already.
+        let _ = io.close_socket(self.socket.clone()).await;
+        reason
+    }
+
+    /// Runs both halves until one of them ends the connection.
+    async fn run(&self, input: &mut Input, replies: &Replies) -> CloseReason {
+        let mut reading = pin!(self.read_requests(input, replies));
+        let mut sending = pin!(send_replies(self.shard.io(), &self.socket, replies));
+        let mut read = None;
+        poll_fn(|cx| {
+            *self.control.waker.borrow_mut() = Some(cx.waker().clone());
+            loop {
+                let before = replies.progress();
+                if let Some(reason) = self.control.close.take() {
+                    return Poll::Ready(reason);
+                }
+                if read.is_none()
+                    && let Poll::Ready(reason) = reading.as_mut().poll(cx)
+                {
+                    read = Some(reason);
+                    replies.finish();
+                }
+                if let Poll::Ready(done) = sending.as_mut().poll(cx) {
+                    return Poll::Ready(match done {
+                        Done::Finished => read.take().expect("replies finish after the requests"),
+                        Done::Close(why) => CloseReason::Refused(why),
+                        Done::Failed => CloseReason::Client,
+                    });
+                }
+                self.control.busy.set(replies.waiting() > 0);
+                // One half waits for what the other does; both are tasks of this waker only.
+                if replies.progress() == before {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Takes requests in until the client ends, breaks the protocol, or the broker drains.
+    async fn read_requests(&self, input: &mut Input, replies: &Replies) -> CloseReason {
+        loop {
+            let (body, lent, held) = match self.next_unless_draining(input).await {
+                None => return CloseReason::Stopping,
+                Some(Next::End(end)) => return end.into(),
+                Some(Next::Frame { body, lent }) => (body, lent, None),
+                Some(Next::Large { len }) => {
+                    let held = self.memory(input, len).await;
+                    match input.large_body(len).await {
+                        Ok(body) => (body, false, Some(held)),
+                        Err(end) => return end.into(),
+                    }
+                }
+            };
+            self.control.last_request.set(self.shard.now());
+            let overlaps = self.requests.overlaps(&body);
+            let ahead_max = if overlaps { self.limits.overlapping_max as u64 - 1 } else { 0 };
+            let mut request = Request { body, lent };
+            if replies.waiting() > ahead_max {
+                request.keep();
+                input.keep_while(answered_to(replies, ahead_max), false).await;
+            }
+            let held = match held {
+                Some(held) => held,
+                None => self.memory_for(input, &mut request).await,
+            };
+            if overlaps {
+                replies.push(self.requests.dispatch(&self.peer, request.body), Some(held));
+                continue;
+            }
+            request.keep();
+            replies.push(self.requests.dispatch(&self.peer, request.body), Some(held));
+            if input.keep_while(answered_to(replies, 0), true).await.is_none() {
+                return CloseReason::Client;
+            }
+        }
+    }
+
+    async fn next_unless_draining(&self, input: &mut Input) -> Option<Next> {
+        let mut next = pin!(input.next());
+        poll_fn(|cx| {
+            if self.control.draining.get() {
+                return Poll::Ready(None);
+            }
+            next.as_mut().poll(cx).map(Some)
+        })
+        .await
+    }
+
+    /// Request memory for a body that is here; nearly always there is some and nothing waits.
+    async fn memory_for(&self, input: &mut Input, request: &mut Request) -> Permit {
+        let len = request.body.len();
+        if let Some(held) = self.limits.request_memory.try_take(self.requests.cost(len)) {
+            return held;
+        }
+        request.keep();
+        self.memory(input, len).await
+    }
+
+    /// Request memory for a body of this length. While there is none, the client is not read from.
+    async fn memory(&self, input: &mut Input, len: usize) -> Permit {
+        let taken = self.limits.request_memory.take(self.requests.cost(len));
+        input.keep_while(taken, false).await.expect("it does not end with the client")
+    }
+}
+
+/// A body on its way to be dispatched.
+struct Request {
+    body: Bytes,
+    lent: bool,
+}
+
+impl Request {
+    /// The body leaves the receive buffer it was lent in, because it has to wait.
+    fn keep(&mut self) {
+        if std::mem::replace(&mut self.lent, false) {
+            self.body = Bytes::copy_from_slice(&self.body);
+        }
+    }
+}
+
+/// Waits until at most `count` requests are unanswered. The connection's task polls this again after every reply.
+fn answered_to(replies: &Replies, count: u64) -> impl Future<Output = ()> {
+    poll_fn(move |_| if replies.waiting() <= count { Poll::Ready(()) } else { Poll::Pending })
+}
+
+impl From<End> for CloseReason {
+    fn from(end: End) -> Self {
+        match end {
+            End::Closed | End::Failed => Self::Client,
+            End::BadLength(len) => Self::Refused(format!(
+                "a request announces {len} bytes, which is negative or more than socket.request.max.bytes"
+            )),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Listening sockets of one shard, and the connections that came in by them.
+
+use super::connection::{CloseReason, Connection, Control};
+use super::{Limits, Peer, Requests};
+use ringlog_engine::io::{Listener, Socket, Stream};
+use ringlog_engine::shard::Shard;
+use ringlog_engine::shard::sync::Event;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+/// The listeners of one shard. Dropping it stops nothing: see [`Listeners::stop_accepting`].
+#[derive(Clone)]
+pub struct Listeners(Rc<Inner>);
+
+struct Inner {
+    shard: Shard,
+    limits: Rc<Limits>,
+    requests: Rc<dyn Requests>,
+    connections: RefCell<BTreeMap<u64, Rc<Control>>>,
+    accepts: Cell<usize>,
+    stopping: Cell<bool>,
+    changed: Event,
+}
+
+/// How often silent connections are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a listener rests when accepting fails (no file descriptors left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl Listeners {
+    /// A shard's connections, not listening yet.
+    pub fn new(shard: &Shard, limits: Limits, requests: Rc<dyn Requests>) -> Self {
+        let listeners = Self(Rc::new(Inner {
+            shard: shard.clone(),
+            limits: Rc::new(limits),
+            requests,
+            connections: RefCell::default(),
+            accepts: Cell::new(0),
+            stopping: Cell::new(false),
+            changed: Event::default(),
+        }));
+        shard.spawn(listeners.clone().sweep());
+        listeners
+    }
+
+    /// Listens on one more address and takes connections from then on. `index` is its place among the configured
+    /// listeners. Returns the address, its port chosen if it was 0.
+    pub fn listen(&self, index: usize, address: SocketAddr) -> io::Result<SocketAddr> {
+        let (listener, address) = self.0.shard.io().listen(address)?;
+        self.0.accepts.set(self.0.accepts.get() + 1);
+        let this = self.clone();
+        self.0.shard.spawn(async move {
+            this.accept(index, listener).await;
+            this.0.accepts.set(this.0.accepts.get() - 1);
+            this.0.changed.notify();
+        });
+        Ok(address)
+    }
+
+    /// Connections that are open.
+    pub fn connection_count(&self) -> usize {
+        self.0.connections.borrow().len()
+    }
+
+    /// Takes no more connections. Those that are open go on.
+    pub async fn stop_accepting(&self) {
+        self.0.stopping.set(true);
+        self.0.changed.notify();
+        self.wait_until(|inner| inner.accepts.get() == 0).await;
+    }
+
+    /// Answers what has been asked, then closes all connections; waits until the last one is closed.
+    pub async fn drain(&self) {
+        self.for_each(Control::drain);
+        self.wait_until(|inner| inner.connections.borrow().is_empty()).await;
+    }
+
+    /// Closes all connections now.
+    pub async fn close(&self) {
+        self.for_each(|control| control.close(CloseReason::Stopping));
+        self.wait_until(|inner| inner.connections.borrow().is_empty()).await;
+    }
+
+    /// Serves a connection, accepted here or handed over by another shard.
+    pub fn serve(&self, socket: Socket, address: SocketAddr, listener: usize) {
+        let inner = &self.0;
+        if inner.connections.borrow().len() >= inner.limits.connections_max || inner.stopping.get() {
+            let io = inner.shard.io().clone();
+            inner.shard.spawn(async move {
+                let _ = io.close_socket(socket).await;
+            });
+            return;
+        }
+        let control = Control::new(inner.shard.now(), inner.limits.frame_time_max);
+        inner.connections.borrow_mut().insert(socket.id(), control.clone());
+        let connection = Connection {
+            shard: inner.shard.clone(),
+            peer: Peer::new(address, listener, &socket),
+            socket,
+            control,
+            limits: inner.limits.clone(),
+            requests: inner.requests.clone(),
+        };
+        let this = self.clone();
+        inner.shard.spawn(async move {
+            let peer = connection.peer.clone();
+            let reason = Box::pin(connection.serve()).await;
+            this.0.requests.closed(&peer, &reason);
+            this.0.connections.borrow_mut().remove(&peer.socket);
+            this.0.changed.notify();
+        });
+    }
+
+    async fn accept(&self, index: usize, listener: Listener) {
+        let io = self.0.shard.io().clone();
+        let mut stream = io.accept(listener.clone());
+        loop {
+            let outcome = self.unless_stopping(&mut stream).await;
+            let Some(outcome) = outcome else { break };
+            match outcome {
+                Ok((socket, address)) => self.serve(socket, address, index),
+                Err(_) => self.0.shard.sleep(ACCEPT_PAUSE).await,
+            }
+            if stream.ended() {
+                stream = io.accept(listener.clone());
+            }
+        }
+        stream.cancel();
+        while !stream.ended() {
+            if let Ok((socket, _)) = stream.next().await.into_accepted() {
+                let _ = io.close_socket(socket).await;
+            }
+        }
+        let _ = io.close_socket(listener.0).await;
+    }
+
+    async fn unless_stopping(&self, stream: &mut Stream) -> Option<io::Result<(Socket, SocketAddr)>> {
+        let mut stopping = std::pin::pin!(self.wait_until(|inner| inner.stopping.get()));
+        poll_fn(|cx| {
+            if stopping.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            stream.poll_next(cx).map(|outcome| Some(outcome.into_accepted()))
+        })
+        .await
+    }
+
+    async fn sweep(self) {
+        while !self.0.stopping.get() {
+            let now = self.0.shard.now();
+            self.for_each(|control| control.sweep(now, self.0.limits.idle));
+            let mut sleep = std::pin::pin!(self.0.shard.sleep(SWEEP_EVERY));
+            let mut stopping = std::pin::pin!(self.wait_until(|inner| inner.stopping.get()));
+            poll_fn(|cx| {
+                if sleep.as_mut().poll(cx).is_ready() || stopping.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                Poll::Pending
+            })
+            .await;
+        }
+    }
+
+    fn for_each(&self, mut act: impl FnMut(&Control)) {
+        for control in self.0.connections.borrow().values() {
+            act(control);
+        }
+    }
+
+    async fn wait_until(&self, holds: impl Fn(&Inner) -> bool) {
+        while !holds(&self.0) {
+            self.0.changed.next().await;
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Connections: frames in, replies out in request order, memory and time bounded.
+//!
+//! ```text
+//!   accept ─▶ connection task ─┬─ Input: receive, cut frames ─▶ Requests::dispatch, in order
+//!                              └─ Output: replies, in request order ─▶ one vectored send
+//! ```
+//!
+//! This module knows that a frame is a length and a body, and nothing of Kafka's APIs: what a frame means,
+//! whether it may overlap with earlier ones and what it costs is asked of [`Requests`].
+
+mod connection;
+mod input;
+mod listener;
+mod output;
+#[cfg(test)]
+mod tests;
+
+pub use connection::CloseReason;
+pub use listener::Listeners;
+
+use bytes::Bytes;
+use ringlog_engine::io::{File, Socket};
+use ringlog_engine::shard::sync::{Credits, Permit};
+use std::cell::RefCell;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What connections ask of the broker's shard that owns them.
+pub trait Requests: 'static {
+    /// Whether a request with this body may start before those ahead of it on its connection are answered.
+    fn overlaps(&self, frame: &[u8]) -> bool;
+
+    /// Bytes of request memory to hold while the request runs, for a body of this length.
+    fn cost(&self, frame_len: usize) -> usize;
+
+    /// Starts one request. Called in the order of arrival; whatever must happen in that order (the append of a
+    /// produce) has happened when this returns. The bytes may lie in a shared receive buffer while the request
+    /// overlaps; otherwise they are its own.
+    fn dispatch(&self, peer: &Rc<Peer>, frame: Bytes) -> PendingReply;
+
+    /// A connection has ended.
+    fn closed(&self, peer: &Peer, reason: &CloseReason);
+}
+
+/// A reply on its way.
+pub type PendingReply = Pin<Box<dyn Future<Output = Reply>>>;
+
+/// What the client gets.
+pub enum Reply {
+    /// These bytes, the frame's length in front.
+    Send(Vec<Part>),
+    /// The same, while this memory is held until it has been sent.
+    SendHeld(Vec<Part>, Permit),
+    /// Nothing (acks=0).
+    Nothing,
+    /// Its connection is closed, for this reason.
+    Close(String),
+}
+
+/// A piece of a reply.
+#[derive(Debug, Clone)]
+pub enum Part {
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// A range of a file, sent without being copied.
+    File {
+        /// The file, opened for cached reads.
+        file: File,
+        /// Where the range begins.
+        pos: u64,
+        /// Its length in bytes.
+        len: u64,
+    },
+}
+
+impl Part {
+    /// Bytes this part puts on the wire.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File { len, .. } => *len,
+        }
+    }
+
+    /// Whether it puts nothing on the wire.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Who is at the other end of a connection.
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Which of the configured listeners it came in by.
+    pub listener: usize,
+    /// The connection, unique within the process.
+    pub socket: u64,
+    /// What it last called itself, for log lines.
+    pub client_id: RefCell<String>,
+    /// Name and version of its software, once it has told (ApiVersions v3+).
+    pub software: RefCell<Option<(String, String)>>,
+}
+
+impl Peer {
+    fn new(address: SocketAddr, listener: usize, socket: &Socket) -> Rc<Self> {
+        Rc::new(Self {
+            address,
+            listener,
+            socket: socket.id(),
+            client_id: RefCell::default(),
+            software: RefCell::default(),
+        })
+    }
+}
+
+/// Bounds of the connections of one shard.
+#[derive(Clone)]
+pub struct Limits {
+    /// Largest frame, the length itself not counted (`socket.request.max.bytes`).
+    pub request_bytes_max: usize,
+    /// Connections a shard holds open.
+    pub connections_max: usize,
+    /// A connection without a request for this long is closed (`connections.max.idle.ms`); zero: never.
+    pub idle: Duration,
+    /// A frame that has begun must end within this time.
+    pub frame_time_max: Duration,
+    /// Requests of one connection that overlap.
+    pub overlapping_max: usize,
+    /// Request memory of this shard.
+    pub request_memory: Credits,
+}
+
+/// From this many bytes on a body is received into memory of its own instead of through shared buffers.
+pub const LARGE_FRAME_BYTES: usize = 64 * 1024;
+
+/// Bytes taken from a client ahead of the request being answered; then its socket is left alone.
+const AHEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Replies are gathered into one send up to this many bytes or pieces.
+const SEND_BYTES_MAX: u64 = 1024 * 1024;
+const SEND_PARTS_MAX: usize = 256;

@@ -1,0 +1,187 @@
+//! What a client gets: replies in request order, ready ones gathered into one send.
+
+use super::{Part, PendingReply, Reply, SEND_BYTES_MAX, SEND_PARTS_MAX};
+use bytes::Bytes;
+use ringlog_engine::io::{Io, Op, Socket, Stream};
+use ringlog_engine::shard::sync::Permit;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::{Context, Poll, Waker, ready};
+
+/// Replies of one connection that are on their way, in request order. Shared by its two halves, which one task runs.
+#[derive(Default)]
+pub(super) struct Replies {
+    queue: RefCell<VecDeque<Pending>>,
+    /// Requests accepted, and requests whose reply has left (or that get none).
+    accepted: Cell<u64>,
+    answered: Cell<u64>,
+    finished: Cell<bool>,
+    /// The send that is under way, kept here so that it can be cancelled.
+    sending: RefCell<Option<Stream>>,
+}
+
+struct Pending {
+    reply: State,
+    /// Memory held for the request until it is answered.
+    _held: Option<Permit>,
+}
+
+enum State {
+    Waits(PendingReply),
+    Ready(Reply),
+}
+
+impl Replies {
+    /// Puts a reply in its place. It is looked at once, so that what it asks for (a sync, another shard's answer)
+    /// is asked for now and not when the replies before it have left.
+    pub(super) fn push(&self, mut reply: PendingReply, held: Option<Permit>) {
+        let reply = match reply.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(reply) => State::Ready(reply),
+            Poll::Pending => State::Waits(reply),
+        };
+        self.queue.borrow_mut().push_back(Pending { reply, _held: held });
+        self.accepted.set(self.accepted.get() + 1);
+    }
+
+    /// Requests that have not been answered.
+    pub(super) fn waiting(&self) -> u64 {
+        self.accepted.get() - self.answered.get()
+    }
+
+    /// No further request will come.
+    pub(super) fn finish(&self) {
+        self.finished.set(true);
+    }
+
+    /// Ends the send that is under way, if any. Nothing may be sent afterwards.
+    pub(super) async fn stop(&self) {
+        let sending = self.sending.take();
+        if let Some(mut sending) = sending {
+            sending.cancel();
+            sending.next().await;
+        }
+    }
+
+    async fn run(&self, io: &Io, op: Op) -> std::io::Result<u64> {
+        *self.sending.borrow_mut() = Some(io.start(op));
+        poll_fn(|cx| {
+            let mut sending = self.sending.borrow_mut();
+            let outcome = ready!(sending.as_mut().expect("put there above").poll_next(cx));
+            *sending = None;
+            Poll::Ready(outcome.into_count())
+        })
+        .await
+    }
+
+    /// Grows with every change that the other half of the connection may wait for.
+    pub(super) fn progress(&self) -> u64 {
+        self.accepted.get() + self.answered.get() + u64::from(self.finished.get())
+    }
+
+    /// Gathers replies that are ready, in order. The next one that is not is left with this task's waker.
+    fn poll_gather(&self, cx: &mut Context<'_>) -> Poll<Gathered> {
+        let mut queue = self.queue.borrow_mut();
+        let mut gathered = Gathered::default();
+        while gathered.bytes < SEND_BYTES_MAX && gathered.parts.len() < SEND_PARTS_MAX {
+            let Some(front) = queue.front_mut() else {
+                gathered.last = self.finished.get();
+                break;
+            };
+            if let State::Waits(reply) = &mut front.reply {
+                match reply.as_mut().poll(cx) {
+                    Poll::Ready(reply) => front.reply = State::Ready(reply),
+                    Poll::Pending => break,
+                }
+            }
+            let pending = queue.pop_front().expect("there is a front");
+            let State::Ready(reply) = pending.reply else { unreachable!("it has just become ready") };
+            gathered.add(reply);
+            if gathered.close.is_some() {
+                break;
+            }
+        }
+        if gathered.count == 0 && !gathered.last { Poll::Pending } else { Poll::Ready(gathered) }
+    }
+}
+
+/// Replies that leave together.
+#[derive(Default)]
+struct Gathered {
+    parts: Vec<Part>,
+    bytes: u64,
+    count: u64,
+    held: Vec<Permit>,
+    close: Option<String>,
+    last: bool,
+}
+
+impl Gathered {
+    fn add(&mut self, reply: Reply) {
+        self.count += 1;
+        let parts = match reply {
+            Reply::Nothing => return,
+            Reply::Close(why) => return self.close = Some(why),
+            Reply::Send(parts) => parts,
+            Reply::SendHeld(parts, held) => {
+                self.held.push(held);
+                parts
+            }
+        };
+        self.bytes += parts.iter().map(Part::len).sum::<u64>();
+        self.parts.extend(parts.into_iter().filter(|part| !part.is_empty()));
+    }
+}
+
+/// Why the sending half ended.
+pub(super) enum Done {
+    /// Everything asked for has been answered.
+    Finished,
+    /// A request cannot be answered but by closing.
+    Close(String),
+    /// The client cannot be reached.
+    Failed,
+}
+
+/// Sends replies until the last one.
+pub(super) async fn send_replies(io: &Io, socket: &Socket, replies: &Replies) -> Done {
+    loop {
+        let gathered = poll_fn(|cx| replies.poll_gather(cx)).await;
+        let Gathered { parts, count, held, close, last, .. } = gathered;
+        if send(io, socket, replies, parts).await.is_err() {
+            return Done::Failed;
+        }
+        drop(held);
+        replies.answered.set(replies.answered.get() + count);
+        if let Some(why) = close {
+            return Done::Close(why);
+        }
+        if last {
+            return Done::Finished;
+        }
+    }
+}
+
+/// Sends parts in order: what is in memory in one operation, ranges of files without copying them.
+async fn send(io: &Io, socket: &Socket, replies: &Replies, parts: Vec<Part>) -> std::io::Result<()> {
+    let mut batch: Vec<Bytes> = Vec::with_capacity(parts.len());
+    for part in parts {
+        match part {
+            Part::Bytes(bytes) => batch.push(bytes),
+            Part::File { file, pos, len } => {
+                if !batch.is_empty() {
+                    let parts = std::mem::take(&mut batch);
+                    replies.run(io, Op::Send { socket: socket.clone(), parts }).await?;
+                }
+                let sent = replies.run(io, Op::SendFile { socket: socket.clone(), file, pos, len }).await?;
+                if sent < len {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+        }
+    }
+    if !batch.is_empty() {
+        replies.run(io, Op::Send { socket: socket.clone(), parts: batch }).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! Connections over a real Driver on loopback.
