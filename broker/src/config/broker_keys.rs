@@ -1,0 +1,233 @@
+//! Every broker config that does something here: name, type, default, what it does.
+//!
+//! Kafka's names and defaults where Kafka has the config (4.3.1); ringlog's own are marked. Configs that exist in
+//! Apache Kafka and have no effect here are in [`super::kept_keys`].
+
+use super::kind::{
+    INT, INT_FROM_ONE, INT_FROM_ZERO, Kind, LONG, LONG_FROM_MINUS_ONE, LONG_FROM_ONE, LONG_FROM_ZERO,
+};
+
+/// One broker config.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BrokerKey {
+    /// Kafka's name.
+    pub name: &'static str,
+    /// Its type and range.
+    pub kind: Kind,
+    /// The value when nothing sets it; empty where Kafka's default is null.
+    pub default: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> BrokerKey {
+    BrokerKey { name, kind, default, doc }
+}
+
+/// All broker configs with an effect, in name order. The topic configs' fallbacks are among them.
+pub const BROKER_KEYS: &[BrokerKey] = &[
+    key(
+        "advertised.listeners",
+        Kind::List(&[]),
+        "",
+        "The addresses clients are told to connect to, `NAME://host:port` each; by default the listeners' own. Needed in a container or behind another address.",
+    ),
+    key(
+        "auto.create.topics.enable",
+        Kind::Boolean,
+        "true",
+        "Whether a topic that a client asks for by name is created with the defaults.",
+    ),
+    key("broker.id", INT, "1", "The same as `node.id`."),
+    key(
+        "cache.bytes",
+        LONG_FROM_ZERO,
+        "268435456",
+        "ringlog's own: memory for the newest batches of all partitions, from which consumers at the tail are served, in bytes, over all shards.",
+    ),
+    key("compression.gzip.level", Kind::Int(-1, 9), "-1", "Default of the topic config of the same name."),
+    key("compression.lz4.level", Kind::Int(1, 17), "9", "Default of the topic config of the same name."),
+    key(
+        "compression.type",
+        Kind::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]),
+        "producer",
+        "Default of the topic config of the same name.",
+    ),
+    key(
+        "compression.zstd.level",
+        Kind::Int(-131_072, 22),
+        "3",
+        "Default of the topic config of the same name.",
+    ),
+    key(
+        "connections.max.idle.ms",
+        LONG,
+        "600000",
+        "Connections without a request for this long are closed, in milliseconds; negative for never.",
+    ),
+    key(
+        "cores",
+        Kind::Text,
+        "",
+        "ringlog's own: the cores that get a shard, `0,2-5`; all of them by default.",
+    ),
+    key("default.replication.factor", INT_FROM_ONE, "1", "Replicas of a topic that does not say how many."),
+    key("delete.topic.enable", Kind::Boolean, "true", "Whether topics may be deleted."),
+    key(
+        "durability",
+        Kind::OneOf(&["fsync", "replicated"]),
+        "fsync",
+        "ringlog's own: default of the topic config of the same name.",
+    ),
+    key(
+        "fetch.max.bytes",
+        Kind::Int(1024, i32::MAX as i64),
+        "57671680",
+        "The most one fetch returns, in bytes.",
+    ),
+    key(
+        "http.listen",
+        Kind::Text,
+        "",
+        "ringlog's own: the address of `/metrics`, `/healthz` and `/readyz`; by default the first listener's host and a free port, `none` for no HTTP.",
+    ),
+    key(
+        "io",
+        Kind::OneOf(&["auto", "uring", "poll"]),
+        "auto",
+        "ringlog's own: how shards reach the kernel: `uring`, or `poll` where io_uring is refused; `auto` finds out.",
+    ),
+    key(
+        "listeners",
+        Kind::List(&[]),
+        "PLAINTEXT://127.0.0.1:9092",
+        "The addresses to listen on, `NAME://host:port` each. An empty host means every address, port 0 a free one.",
+    ),
+    key("log.cleaner.delete.retention.ms", LONG_FROM_ZERO, "86400000", "Default of `delete.retention.ms`."),
+    key(
+        "log.cleaner.max.compaction.lag.ms",
+        LONG_FROM_ONE,
+        "9223372036854775807",
+        "Default of `max.compaction.lag.ms`.",
+    ),
+    key(
+        "log.cleaner.min.cleanable.ratio",
+        Kind::Double(0.0, 1.0),
+        "0.5",
+        "Default of `min.cleanable.dirty.ratio`.",
+    ),
+    key("log.cleaner.min.compaction.lag.ms", LONG_FROM_ZERO, "0", "Default of `min.compaction.lag.ms`."),
+    key("log.cleanup.policy", Kind::List(&["compact", "delete"]), "delete", "Default of `cleanup.policy`."),
+    key("log.dir", Kind::Text, "./data", "One data directory; `log.dirs` goes before it."),
+    key("log.dirs", Kind::List(&[]), "", "The data directories. Each partition lies in one of them."),
+    key("log.flush.interval.messages", LONG_FROM_ONE, "9223372036854775807", "Default of `flush.messages`."),
+    key("log.flush.interval.ms", LONG_FROM_ZERO, "9223372036854775807", "Default of `flush.ms`."),
+    key("log.index.interval.bytes", INT_FROM_ZERO, "4096", "Default of `index.interval.bytes`."),
+    key(
+        "log.index.size.max.bytes",
+        Kind::Int(4, i32::MAX as i64),
+        "10485760",
+        "Default of `segment.index.bytes`.",
+    ),
+    key("log.local.retention.bytes", Kind::Long(-2, i64::MAX), "-2", "Default of `local.retention.bytes`."),
+    key("log.local.retention.ms", Kind::Long(-2, i64::MAX), "-2", "Default of `local.retention.ms`."),
+    key(
+        "log.message.timestamp.after.max.ms",
+        LONG_FROM_ZERO,
+        "3600000",
+        "Default of `message.timestamp.after.max.ms`.",
+    ),
+    key(
+        "log.message.timestamp.before.max.ms",
+        LONG_FROM_ZERO,
+        "9223372036854775807",
+        "Default of `message.timestamp.before.max.ms`.",
+    ),
+    key(
+        "log.message.timestamp.type",
+        Kind::OneOf(&["CreateTime", "LogAppendTime"]),
+        "CreateTime",
+        "Default of `message.timestamp.type`.",
+    ),
+    key("log.preallocate", Kind::Boolean, "false", "Default of `preallocate`."),
+    key("log.retention.bytes", LONG, "-1", "Default of `retention.bytes`."),
+    key("log.retention.hours", INT, "168", "Default of `retention.ms`, in hours."),
+    key("log.retention.minutes", INT, "", "Default of `retention.ms`, in minutes; goes before the hours."),
+    key(
+        "log.retention.ms",
+        LONG_FROM_MINUS_ONE,
+        "",
+        "Default of `retention.ms`; goes before minutes and hours.",
+    ),
+    key("log.roll.hours", INT_FROM_ONE, "168", "Default of `segment.ms`, in hours."),
+    key("log.roll.jitter.hours", INT_FROM_ZERO, "0", "Default of `segment.jitter.ms`, in hours."),
+    key("log.roll.jitter.ms", LONG_FROM_ZERO, "", "Default of `segment.jitter.ms`; goes before the hours."),
+    key("log.roll.ms", LONG_FROM_ONE, "", "Default of `segment.ms`; goes before the hours."),
+    key(
+        "log.segment.bytes",
+        Kind::Int(1024 * 1024, i32::MAX as i64),
+        "1073741824",
+        "Default of `segment.bytes`.",
+    ),
+    key("log.segment.delete.delay.ms", LONG_FROM_ZERO, "60000", "Default of `file.delete.delay.ms`."),
+    key("max.connections", INT_FROM_ZERO, "2147483647", "Connections that may be open at a time."),
+    key(
+        "max.incremental.fetch.session.cache.slots",
+        INT_FROM_ZERO,
+        "1000",
+        "Incremental fetch sessions kept, over all shards.",
+    ),
+    key("message.max.bytes", INT_FROM_ZERO, "1048588", "Default of `max.message.bytes`."),
+    key("min.insync.replicas", INT_FROM_ONE, "1", "Default of the topic config of the same name."),
+    key("node.id", INT_FROM_ZERO, "1", "This broker's number in its cluster."),
+    key("num.partitions", INT_FROM_ONE, "1", "Partitions of a topic that does not say how many."),
+    key(
+        "producer.id.expiration.ms",
+        INT_FROM_ONE,
+        "86400000",
+        "An idempotent producer's sequence is forgotten after this long without a batch, in milliseconds.",
+    ),
+    key(
+        "queued.max.request.bytes",
+        LONG,
+        "-1",
+        "Memory for requests that have been received and not answered, in bytes; -1 for 256 MiB over all shards. Beyond it sockets are not read.",
+    ),
+    key("socket.request.max.bytes", INT_FROM_ONE, "104857600", "The largest request accepted, in bytes."),
+    key(
+        "unclean.leader.election.enable",
+        Kind::Boolean,
+        "false",
+        "Default of the topic config of the same name.",
+    ),
+];
+
+/// The broker config of this name, if it has an effect.
+pub fn broker_key(name: &str) -> Option<&'static BrokerKey> {
+    BROKER_KEYS.binary_search_by(|key| key.name.cmp(name)).ok().map(|at| &BROKER_KEYS[at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::topic_keys::TOPIC_KEYS;
+    use super::*;
+
+    #[test]
+    fn keys_are_sorted_and_defaults_are_valid() {
+        assert!(BROKER_KEYS.is_sorted_by(|a, b| a.name < b.name));
+        for key in BROKER_KEYS.iter().filter(|key| !key.default.is_empty()) {
+            assert_eq!(key.kind.check(key.default), Ok(()), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn every_topic_config_falls_back_to_a_broker_config_of_its_kind() {
+        for topic in TOPIC_KEYS {
+            let Some(name) = topic.broker else { continue };
+            let broker = broker_key(name).unwrap_or_else(|| panic!("{} falls back to {name}", topic.name));
+            assert_eq!(broker.kind, topic.kind, "{} and {name}", topic.name);
+            let same = broker.default == topic.default || broker.default.is_empty();
+            assert!(same, "{} and {name} have one default", topic.name);
+        }
+    }
+}
