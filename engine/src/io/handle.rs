@@ -65,6 +65,16 @@ impl Io {
         self.0.borrow().pending.len()
     }
 
+    /// Asks every pending operation to end: for a shard that stops.
+    pub fn cancel_all(&self) {
+        let inner = &mut *self.0.borrow_mut();
+        for (token, slot) in &inner.pending {
+            if !slot.ended {
+                inner.driver.cancel(*token);
+            }
+        }
+    }
+
     /// Monotonic time.
     pub fn now(&self) -> Instant {
         self.0.borrow().driver.now()

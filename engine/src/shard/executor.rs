@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -25,7 +26,8 @@ struct Inner {
     timers: RefCell<Timers>,
     tasks: RefCell<Tasks>,
     woken: Arc<Woken>,
-    busy_nanos: Cell<u64>,
+    load: Arc<Load>,
+    ending: Cell<bool>,
     hooks: RefCell<Vec<Hook>>,
 }
 
@@ -86,9 +88,14 @@ impl Shard {
         self.0.hooks.borrow_mut().push(Box::new(hook));
     }
 
-    /// Nanoseconds this shard has spent awake, out of [`Shard::now`].
-    pub fn busy_nanos(&self) -> u64 {
-        self.0.busy_nanos.get()
+    /// How busy this shard is, for whoever shows it: any thread may read it.
+    pub fn load(&self) -> Arc<Load> {
+        self.0.load.clone()
+    }
+
+    /// Whether the executor is going away, and with it all tasks, wherever they are.
+    pub(super) fn ending(&self) -> bool {
+        self.0.ending.get()
     }
 
     /// Tasks that have not ended.
@@ -120,7 +127,8 @@ impl Executor {
             timers: RefCell::default(),
             tasks: RefCell::default(),
             woken: Arc::new(Woken { ids: Mutex::default(), notifier, home: std::thread::current().id() }),
-            busy_nanos: Cell::new(0),
+            load: Arc::default(),
+            ending: Cell::new(false),
             hooks: RefCell::default(),
         }));
         Self { shard, ready: VecDeque::new(), awake_since }
@@ -137,19 +145,18 @@ impl Executor {
         let ran = self.run_ready();
         let inner = &self.shard.0;
         let idle = self.ready.is_empty() && inner.woken.is_empty();
-        let wait = match inner.timers.borrow().next() {
+        let wait = match inner.timers.borrow_mut().next() {
             _ if !(idle && may_sleep) => Wait::None,
             Some(at) => Wait::Until(at),
             None => Wait::Forever,
         };
-        if wait != Wait::None {
-            self.note_busy();
-        }
+        let before = inner.io.now();
         let completions = inner.io.turn(wait);
         let now = inner.io.now();
-        if wait != Wait::None {
-            self.awake_since = now;
-        }
+        // A turn that may not sleep is work; one that may is taken as sleep, whole.
+        let awake = if wait == Wait::None { now } else { before }.since(self.awake_since);
+        inner.load.note(awake, now);
+        self.awake_since = now;
         let fired = inner.timers.borrow_mut().fire(now);
         let found: usize = inner.hooks.borrow_mut().iter_mut().map(|hook| hook()).sum();
         ran + completions + fired + found > 0
@@ -177,7 +184,7 @@ impl Executor {
 
     /// When the next timer is due, if any: the simulator's clock may jump there when all is idle.
     pub fn next_timer(&self) -> Option<Instant> {
-        self.shard.0.timers.borrow().next()
+        self.shard.0.timers.borrow_mut().next()
     }
 
     /// Whether a task is ready to run.
@@ -199,7 +206,7 @@ impl Executor {
     fn run(&self, id: usize) {
         // The future is taken out while it runs, so that it may spawn others.
         let Some((mut future, waker)) = self.shard.0.tasks.borrow_mut().take(id) else { return };
-        waker.queued.store(false, std::sync::atomic::Ordering::Release);
+        waker.queued.store(false, Ordering::Release);
         let poll = future.as_mut().poll(&mut Context::from_waker(&Waker::from(waker.clone())));
         match poll {
             Poll::Ready(()) => {
@@ -210,20 +217,58 @@ impl Executor {
         }
     }
 
-    fn note_busy(&self) {
+    /// Ends what is left: drops all tasks, cancels their operations and waits until the Driver has let go of each.
+    pub fn finish(mut self) {
+        self.drop_tasks();
+        let io = self.shard.io().clone();
+        io.cancel_all();
+        while io.pending() > 0 {
+            io.turn(Wait::Forever);
+        }
+    }
+
+    fn drop_tasks(&mut self) {
         let inner = &self.shard.0;
-        let awake = inner.io.now().since(self.awake_since).as_nanos();
-        inner.busy_nanos.set(inner.busy_nanos.get() + u64::try_from(awake).unwrap_or(u64::MAX));
+        inner.ending.set(true);
+        // Tasks hold handles on the shard, and the shard holds the tasks: break the circle. A task that is dropped
+        // may spawn or wake others, so the table is not borrowed meanwhile, and is looked at again.
+        while inner.tasks.borrow().live > 0 {
+            let tasks = std::mem::take(&mut *inner.tasks.borrow_mut());
+            drop(tasks);
+        }
+        inner.hooks.take();
     }
 }
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        // Tasks hold handles on the shard, and the shard holds the tasks: break the circle. A task that is
-        // dropped may drop others' wakers, so the table must not be borrowed meanwhile.
-        let tasks = std::mem::take(&mut *self.shard.0.tasks.borrow_mut());
-        drop(tasks);
-        self.shard.0.hooks.take();
+        self.drop_tasks();
+    }
+}
+
+/// How busy a shard is: both only grow, and their quotient over a span is its busy ratio.
+#[derive(Debug, Default)]
+pub struct Load {
+    awake_nanos: AtomicU64,
+    until_nanos: AtomicU64,
+}
+
+impl Load {
+    /// Nanoseconds spent awake since start.
+    pub fn awake_nanos(&self) -> u64 {
+        self.awake_nanos.load(Ordering::Relaxed)
+    }
+
+    /// When [`Load::awake_nanos`] was last brought up to date, on the Driver's clock.
+    pub fn until_nanos(&self) -> u64 {
+        self.until_nanos.load(Ordering::Relaxed)
+    }
+
+    /// Only the shard itself writes, so no addition needs to be atomic.
+    fn note(&self, awake: Duration, now: Instant) {
+        let awake = u64::try_from(awake.as_nanos()).unwrap_or(u64::MAX);
+        self.awake_nanos.store(self.awake_nanos().wrapping_add(awake), Ordering::Relaxed);
+        self.until_nanos.store(now.as_nanos(), Ordering::Relaxed);
     }
 }
 
@@ -275,7 +320,7 @@ impl Tasks {
 /// Wakes one task: puts it in the shard's queue, once.
 struct TaskWaker {
     id: usize,
-    queued: std::sync::atomic::AtomicBool,
+    queued: AtomicBool,
     woken: Arc<Woken>,
 }
 
@@ -285,7 +330,7 @@ impl Wake for TaskWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.queued.swap(true, std::sync::atomic::Ordering::AcqRel) {
+        if !self.queued.swap(true, Ordering::AcqRel) {
             self.woken.push(self.id);
         }
     }

@@ -74,7 +74,7 @@ impl<Req, Rep> Clone for Mesh<Req, Rep> {
 }
 
 struct Inner<Req: 'static, Rep: 'static> {
-    id: ShardId,
+    shard: Shard,
     notifiers: Notifiers,
     peers: Vec<RefCell<Peer<Req, Rep>>>,
     inboxes: RefCell<Vec<Option<Inbox<Req, Rep>>>>,
@@ -107,7 +107,7 @@ impl<Req: 'static, Rep: 'static> Mesh<Req, Rep> {
             .map(|ring| RefCell::new(Peer { ring, unanswered: 0, backlog: VecDeque::new() }))
             .collect();
         let mesh = Self(Rc::new(Inner {
-            id: ends.id,
+            shard: shard.clone(),
             notifiers: ends.notifiers,
             peers,
             inboxes: RefCell::new(ends.from),
@@ -133,7 +133,7 @@ impl<Req: 'static, Rep: 'static> Mesh<Req, Rep> {
 
     /// Asks another shard. The request takes its place in the order now, not when the future is first polled.
     pub fn call(&self, to: ShardId, request: Req) -> Call<Req, Rep> {
-        assert_ne!(to, self.0.id, "a shard does not write to itself");
+        assert_ne!(to, self.0.shard.id(), "a shard does not write to itself");
         let slot = self.0.next_slot.get();
         self.0.next_slot.set(slot + 1);
         self.0.calls.borrow_mut().insert(slot, Waiting::Pending(None));
@@ -171,7 +171,7 @@ impl<Req: 'static, Rep: 'static> Inner<Req, Rep> {
     /// Takes what has come: hands requests to the handler, replies to their callers. Returns how many.
     fn deliver(self: &Rc<Self>) -> usize {
         let mut delivered = 0;
-        for from in (0..self.peers.len()).filter(|&from| from != usize::from(self.id.0)) {
+        for from in (0..self.peers.len()).filter(|&from| from != usize::from(self.shard.id().0)) {
             let from = ShardId(u16::try_from(from).expect("shards are counted in 16 bits"));
             while let Some(envelope) = self.take(from) {
                 delivered += 1;
@@ -179,7 +179,8 @@ impl<Req: 'static, Rep: 'static> Inner<Req, Rep> {
                     Envelope::Request { slot, request } => {
                         let handler =
                             self.handler.borrow().clone().expect("requests are taken only once served");
-                        handler(from, request, Reply { mesh: self.clone(), to: from, slot });
+                        let reply = Reply { mesh: self.clone(), to: from, slot, sent: Cell::new(false) };
+                        handler(from, request, reply);
                     }
                     Envelope::Reply { slot, reply } => self.answered(from, slot, reply),
                 }
@@ -232,12 +233,14 @@ impl<Req, Rep> Peer<Req, Rep> {
     }
 }
 
-/// A reply's reserved place: a caller waits for it until [`Reply::send`].
+/// A reply's reserved place: a caller waits for it until [`Reply::send`]. Dropping it unsent would leave that caller
+/// waiting for ever: a mistake of ours, and the end of the process.
 #[must_use]
 pub struct Reply<Req: 'static, Rep: 'static> {
     mesh: Rc<Inner<Req, Rep>>,
     to: ShardId,
     slot: u64,
+    sent: Cell<bool>,
 }
 
 impl<Req: 'static, Rep: 'static> Reply<Req, Rep> {
@@ -245,6 +248,14 @@ impl<Req: 'static, Rep: 'static> Reply<Req, Rep> {
     pub fn send(self, reply: Rep) {
         self.mesh.peer(self.to).borrow_mut().push(Envelope::Reply { slot: self.slot, reply });
         self.mesh.wake(self.to);
+        self.sent.set(true);
+    }
+}
+
+impl<Req: 'static, Rep: 'static> Drop for Reply<Req, Rep> {
+    fn drop(&mut self) {
+        let excused = self.sent.get() || self.mesh.shard.ending() || std::thread::panicking();
+        assert!(excused, "every request is answered");
     }
 }
 

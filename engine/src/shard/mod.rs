@@ -6,8 +6,13 @@
 
 mod executor;
 mod mesh;
+mod run;
 pub mod sync;
 mod timer;
 
-pub use executor::{Executor, Shard, ShardId};
+pub use executor::{Executor, Load, Shard, ShardId};
 pub use mesh::{CALLS_MAX, Call, Mesh, MeshEnds, Reply, mesh_ends};
+pub use run::{Placement, StartError, Stop, run};
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -14,40 +14,86 @@ pub struct Event(Rc<EventInner>);
 #[derive(Default)]
 struct EventInner {
     times: Cell<u64>,
-    waiters: RefCell<Vec<Waker>>,
+    waiters: RefCell<Waiters>,
 }
 
-impl EventInner {
-    /// A task that waits for several things is polled again without having been woken by this one: it is in
-    /// the list already, near its end.
-    fn add_waiter(&self, waker: &Waker) {
-        let mut waiters = self.waiters.borrow_mut();
-        if !waiters.iter().rev().take(16).any(|known| known.will_wake(waker)) {
-            waiters.push(waker.clone());
-        }
-    }
+/// Those who wait for the next time, each in a place of its own: a task that waits for several things is polled
+/// again and again without this one having happened, and must not pile up here.
+#[derive(Default)]
+struct Waiters {
+    places: Vec<Option<Waker>>,
+    free: Vec<usize>,
 }
 
 impl Event {
     /// Wakes all that wait now.
     pub fn notify(&self) {
         self.0.times.set(self.0.times.get() + 1);
-        for waiter in self.0.waiters.take() {
+        let waiters = self.0.waiters.take();
+        for waiter in waiters.places.into_iter().flatten() {
             waiter.wake();
         }
     }
 
+    /// How many wait now.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.0.waiters.borrow().places.iter().flatten().count()
+    }
+
     /// Waits for the next [`Event::notify`] after this call (not after the first poll).
-    pub fn next(&self) -> impl Future<Output = ()> + use<> {
-        let event = self.0.clone();
-        let seen = event.times.get();
-        poll_fn(move |cx| {
-            if event.times.get() != seen {
-                return Poll::Ready(());
+    pub fn next(&self) -> Next {
+        Next { event: self.0.clone(), seen: self.0.times.get(), place: None }
+    }
+}
+
+/// The next time of an [`Event`], to come.
+pub struct Next {
+    event: Rc<EventInner>,
+    seen: u64,
+    /// Ours until the event happens: then all places are given up at once.
+    place: Option<usize>,
+}
+
+impl Next {
+    fn happened(&self) -> bool {
+        self.event.times.get() != self.seen
+    }
+}
+
+impl Future for Next {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.happened() {
+            return Poll::Ready(());
+        }
+        let place = {
+            let waiters = &mut *self.event.waiters.borrow_mut();
+            let place = self.place.or_else(|| waiters.free.pop()).unwrap_or_else(|| {
+                waiters.places.push(None);
+                waiters.places.len() - 1
+            });
+            match &mut waiters.places[place] {
+                Some(known) => known.clone_from(cx.waker()),
+                empty => *empty = Some(cx.waker().clone()),
             }
-            event.add_waiter(cx.waker());
-            Poll::Pending
-        })
+            place
+        };
+        self.place = Some(place);
+        Poll::Pending
+    }
+}
+
+impl Drop for Next {
+    fn drop(&mut self) {
+        if let Some(place) = self.place
+            && !self.happened()
+        {
+            let mut waiters = self.event.waiters.borrow_mut();
+            waiters.places[place] = None;
+            waiters.free.push(place);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
-/// Pending timers. A timer that is dropped stays in the heap until its time, and then wakes nobody.
+/// Pending timers. A timer that is dropped stays in the heap until it comes to the front, and wakes nobody.
 #[derive(Default)]
 pub(super) struct Timers {
     heap: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -16,21 +16,22 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    /// When the first timer that somebody still waits for is due. Forgotten ones in front of it are not worth
-    /// a search: waking for one of them is harmless.
-    pub(super) fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse((at, _))| *at)
+    /// When the first timer that somebody still waits for is due.
+    pub(super) fn next(&mut self) -> Option<Instant> {
+        while let Some(Reverse((at, id))) = self.heap.peek() {
+            if self.waiters.contains_key(id) {
+                return Some(*at);
+            }
+            self.heap.pop();
+        }
+        None
     }
 
     /// Wakes all that are due; returns how many were.
     pub(super) fn fire(&mut self, now: Instant) -> usize {
         let mut fired = 0;
-        while let Some(Reverse((at, id))) = self.heap.peek().copied() {
-            let forgotten = !self.waiters.contains_key(&id);
-            if at > now && !forgotten {
-                break;
-            }
-            self.heap.pop();
+        while self.next().is_some_and(|at| at <= now) {
+            let Some(Reverse((_, id))) = self.heap.pop() else { break };
             if let Some(waiter) = self.waiters.remove(&id) {
                 waiter.wake();
                 fired += 1;
