@@ -148,8 +148,11 @@ impl Field for Option<ByteString> {
         if len > STRING_BYTES_MAX {
             return Err(reader.fail(DecodeErrorKind::StringTooLong { len }));
         }
+        let start = reader.position();
         let bytes = reader.slice(len)?;
-        let text = ByteString::try_from(bytes).map_err(|_| reader.fail(DecodeErrorKind::NotUtf8))?;
+        // Kafka takes any bytes and reads what is not UTF-8 as replacement characters; a topic so named is refused later, for its name.
+        let text = ByteString::try_from(bytes)
+            .unwrap_or_else(|_| String::from_utf8_lossy(reader.read_since(start)).into_owned().into());
         Ok(Some(text))
     }
 

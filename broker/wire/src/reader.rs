@@ -16,9 +16,9 @@ pub const STRING_BYTES_MAX: usize = i16::MAX as usize;
 /// It never panics on any input and never reads past the frame. Strings and records come out as slices that share the frame's
 /// memory and keep all of it alive: copy what outlives the request.
 ///
-/// Bytes left after a whole message are not an error: Kafka's broker parses what the schema names and does not look at the rest, so
-/// neither do we.
-#[derive(Debug)]
+/// It is as lenient as Apache Kafka 4.3 is: bytes left after a whole message are not looked at, a string that is not UTF-8 reads with
+/// replacement characters, any negative length is null, any byte but 0 is true.
+#[derive(Debug, Clone)]
 pub struct Reader<'a> {
     frame: &'a Bytes,
     at: usize,
@@ -66,6 +66,11 @@ impl<'a> Reader<'a> {
         let bytes = self.frame.slice(self.at..self.at + len);
         self.at += len;
         Ok(bytes)
+    }
+
+    /// What was read from `start` to here.
+    pub(crate) fn read_since(&self, start: usize) -> &[u8] {
+        &self.frame[start..self.at]
     }
 
     fn truncated(&self, needed: usize) -> DecodeError {
@@ -171,8 +176,6 @@ pub enum DecodeErrorKind {
     VarintTooLong,
     /// Null where this version does not allow it.
     UnexpectedNull,
-    /// A string is not UTF-8.
-    NotUtf8,
     /// A string is longer than Kafka allows.
     StringTooLong {
         /// Its length in bytes.
@@ -203,7 +206,6 @@ impl fmt::Display for DecodeError {
             }
             DecodeErrorKind::VarintTooLong => f.write_str("variable-length number over 32 bits"),
             DecodeErrorKind::UnexpectedNull => f.write_str("null is not allowed in this version"),
-            DecodeErrorKind::NotUtf8 => f.write_str("string is not UTF-8"),
             DecodeErrorKind::StringTooLong { len } => {
                 write!(f, "string of {len} bytes, at most {STRING_BYTES_MAX} are allowed")
             }

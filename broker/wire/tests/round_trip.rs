@@ -112,6 +112,15 @@ fn what_the_wire_cannot_say_is_refused() {
     }
 }
 
+#[test]
+fn a_string_that_is_not_utf8_reads_with_replacement_characters() {
+    // As Kafka answers to the same request: the name comes back as two U+FFFD.
+    let body = Bytes::from_static(b"\0\0\0\x01\0\x02\xff\xfe");
+    let request = MetadataRequest::decode(&mut Reader::new(&body), 1).unwrap();
+    let names: Vec<_> = request.topics.iter().flatten().filter_map(|topic| topic.name.as_deref()).collect();
+    assert_eq!(names, ["\u{fffd}\u{fffd}"]);
+}
+
 /// A Fetch response with these records, a partition each.
 fn fetch_response(records: Vec<Records>) -> FetchResponse {
     let partitions = records.into_iter().enumerate().map(|(index, records)| PartitionData {

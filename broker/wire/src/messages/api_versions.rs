@@ -3,7 +3,8 @@
 use bytestring::ByteString;
 
 use crate::error::ErrorCode;
-use crate::message::{Request, messages};
+use crate::message::{Message, Request, messages};
+use crate::reader::{DecodeError, Reader};
 
 messages! {
     /// Asks what the broker speaks; the first request on most connections.
@@ -65,4 +66,56 @@ messages! {
 
 impl Request for ApiVersionsRequest {
     type Response = ApiVersionsResponse;
+}
+
+impl ApiVersionsResponse {
+    /// Reads the answer to a request in `version`, from behind the header: in that version, or in version 0 from a broker that does not
+    /// know it and so answers `UNSUPPORTED_VERSION` with the versions it does know (KIP-511).
+    pub fn decode_negotiated(
+        reader: &mut Reader<'_>,
+        version: i16,
+    ) -> Result<ApiVersionsResponse, DecodeError> {
+        let mut oldest = reader.clone();
+        let response = ApiVersionsResponse::decode(&mut oldest, 0);
+        match response {
+            Ok(response) if response.error_code == ErrorCode::UnsupportedVersion => {
+                *reader = oldest;
+                Ok(response)
+            }
+            // The error code comes first in every version; any other means that the version was taken.
+            _ => ApiVersionsResponse::decode(reader, version),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::encode_response;
+    use crate::header::ResponseHeader;
+    use crate::{ApiKey, Part};
+
+    #[test]
+    fn a_refusal_in_version_0_is_read_whatever_was_asked() {
+        let check = |asked: i16, answered: i16, error_code: ErrorCode| {
+            let keys = vec![ApiVersion { api_key: 18, min_version: 0, max_version: 2 }];
+            let response = ApiVersionsResponse { error_code, api_keys: keys, ..Default::default() };
+            let parts = encode_response(answered, 1, &response).unwrap();
+            let [Part::Bytes(frame)] = &parts[..] else { panic!("one part") };
+            let frame = frame.slice(4..);
+            let mut reader = Reader::new(&frame);
+            ResponseHeader::read(&mut reader, ApiKey::ApiVersions, asked).unwrap();
+            assert_eq!(
+                ApiVersionsResponse::decode_negotiated(&mut reader, asked),
+                Ok(response),
+                "{asked} {answered}"
+            );
+            assert_eq!(reader.remaining(), 0);
+        };
+        for asked in 0..=4 {
+            check(asked, 0, ErrorCode::UnsupportedVersion);
+            check(asked, asked, ErrorCode::None);
+            check(asked, asked, ErrorCode::InvalidRequest);
+        }
+    }
 }
