@@ -13,14 +13,30 @@
 //! Ownership: a buffer moves into its operation and is held by the Driver until the *last* completion
 //! of that token; dropping the future that waits frees nothing and cancels nothing.
 
+mod blocking;
+pub mod buf;
+mod clock;
 mod file;
+mod flusher;
 mod handle;
+pub mod host;
+mod jobs;
+mod lent;
+mod net;
 mod op;
+mod page_cache;
+mod poll;
+mod probe;
+pub mod small_file;
 mod time;
+mod uring;
+mod wakeup;
+mod worker_threads;
 
 pub use file::{DirId, File, FileMode, Listener, Socket, Space};
 pub use handle::{Io, Stream};
 pub use op::{Completion, DirEntry, Op, Outcome, SyncItem, Token};
+pub use probe::DirFacts;
 pub use time::{Instant, WallTime};
 
 use std::sync::Arc;

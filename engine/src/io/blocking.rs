@@ -1,0 +1,160 @@
+//! File operations as blocking calls, for the helper threads.
+
+use super::buf::aligned;
+use super::flusher::Disks;
+use super::{DirEntry, File, FileMode, Op, Outcome, Space};
+use rustix::fs::{FallocateFlags, Mode, OFlags};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Runs one operation to its end.
+pub(super) fn run(op: Op, disks: &Disks) -> Outcome {
+    let none = |result: io::Result<()>| Outcome::Count(result.map(|()| 0));
+    match op {
+        Op::Open { dir, path, mode } => Outcome::Opened(
+            open(&path, flags(mode), mode, disks.is_direct(dir)).and_then(|fd| opened(fd, dir, &path, mode)),
+        ),
+        Op::Create { dir, path, mode } => {
+            let flags = flags(mode) | OFlags::CREATE | OFlags::EXCL;
+            Outcome::Opened(
+                open(&path, flags, mode, disks.is_direct(dir)).and_then(|fd| opened(fd, dir, &path, mode)),
+            )
+        }
+        Op::Write { file, pos, bytes } => Outcome::Count(write_all(&file, pos, &bytes)),
+        Op::Read { file, pos, len } => Outcome::Received(read(&file, pos, len)),
+        Op::Prepare { file, from, to, space } => none(prepare(&file, from, to, space)),
+        Op::Truncate { file, len } => none(rustix::fs::ftruncate(fd(&file), len).map_err(Into::into)),
+        Op::SyncFile { file } => none(rustix::fs::fdatasync(fd(&file)).map_err(Into::into)),
+        Op::Rename { from, to, .. } => none(std::fs::rename(from, to)),
+        Op::Unlink { path, .. } => none(std::fs::remove_file(path)),
+        Op::MakeDir { path, .. } => none(std::fs::create_dir_all(path)),
+        Op::RemoveDir { path, .. } => none(std::fs::remove_dir(path)),
+        Op::SyncDir { path, .. } => none(std::fs::File::open(path).and_then(|dir| dir.sync_all())),
+        Op::List { path, .. } => Outcome::Listing(list(&path)),
+        Op::Close { file } => {
+            drop(file);
+            Outcome::Count(Ok(0))
+        }
+        Op::Sync { .. }
+        | Op::Accept { .. }
+        | Op::Recv { .. }
+        | Op::RecvExact { .. }
+        | Op::Send { .. }
+        | Op::SendFile { .. }
+        | Op::CloseSocket { .. } => unreachable!("a Driver does not give these to a helper thread"),
+    }
+}
+
+/// Brings a range of a file into the page cache.
+pub(super) fn prefetch(file: &File, mut pos: u64, end: u64) -> io::Result<u64> {
+    let mut scratch = vec![0; 256 * 1024];
+    while pos < end {
+        let want = scratch.len().min(usize::try_from(end - pos).unwrap_or(usize::MAX));
+        let count = rustix::io::pread(fd(file), &mut scratch[..want], pos)?;
+        if count == 0 {
+            break;
+        }
+        pos += count as u64;
+    }
+    Ok(0)
+}
+
+/// A number for a new file or socket, unique within the process.
+pub(super) fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The descriptor of a file of a real Driver.
+pub(super) fn fd(file: &File) -> &std::os::fd::OwnedFd {
+    file.fd().expect("a file of a real Driver has a descriptor")
+}
+
+fn flags(mode: FileMode) -> OFlags {
+    match mode {
+        FileMode::Cached => OFlags::RDONLY | OFlags::CLOEXEC,
+        FileMode::Blocks | FileMode::CachedWrite => OFlags::RDWR | OFlags::CLOEXEC,
+    }
+}
+
+fn open(path: &Path, flags: OFlags, mode: FileMode, direct: bool) -> io::Result<std::os::fd::OwnedFd> {
+    let direct = if direct && mode == FileMode::Blocks { OFlags::DIRECT } else { OFlags::empty() };
+    Ok(rustix::fs::open(path, flags | direct, Mode::from_raw_mode(0o644))?)
+}
+
+fn opened(
+    fd: std::os::fd::OwnedFd,
+    dir: super::DirId,
+    path: &Path,
+    mode: FileMode,
+) -> io::Result<(File, u64)> {
+    let len = u64::try_from(rustix::fs::fstat(&fd)?.st_size).expect("a file's size is not negative");
+    Ok((File::new(next_id(), dir, path, mode, Some(fd)), len))
+}
+
+fn write_all(file: &File, mut pos: u64, mut bytes: &[u8]) -> io::Result<u64> {
+    let len = bytes.len() as u64;
+    while !bytes.is_empty() {
+        match rustix::io::pwrite(fd(file), bytes, pos) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                bytes = &bytes[count..];
+                pos += count as u64;
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(len)
+}
+
+fn read(file: &File, pos: u64, len: usize) -> io::Result<bytes::Bytes> {
+    let mut buffer = aligned(len);
+    while buffer.len() < len {
+        let filled = buffer.len();
+        buffer.resize(len, 0);
+        let count = rustix::io::pread(fd(file), &mut buffer[filled..], pos + filled as u64)?;
+        buffer.truncate(filled + count);
+        // A direct read that is not a whole number of blocks has met the end of the file.
+        if count == 0 || !count.is_multiple_of(super::buf::BLOCK) {
+            break;
+        }
+    }
+    Ok(buffer.freeze())
+}
+
+fn prepare(file: &File, from: u64, to: u64, space: Space) -> io::Result<()> {
+    match space {
+        Space::Allocated => match rustix::fs::fallocate(fd(file), FallocateFlags::empty(), from, to - from) {
+            Err(rustix::io::Errno::OPNOTSUPP) => Ok(rustix::fs::ftruncate(fd(file), to)?),
+            result => Ok(result?),
+        },
+        Space::Written => {
+            let mut zeroes = aligned(ZEROES);
+            zeroes.resize(ZEROES, 0);
+            let mut pos = from;
+            while pos < to {
+                let len = ZEROES.min(usize::try_from(to - pos).unwrap_or(ZEROES));
+                pos += write_all(file, pos, &zeroes[..len])?;
+            }
+            Ok(rustix::fs::fdatasync(fd(file))?)
+        }
+    }
+}
+
+/// Zeroes are written this many bytes at a time.
+const ZEROES: usize = 1 << 20;
+
+fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        // A name that is not text is none of ours; it is shown with its odd characters replaced.
+        let name = entry.file_name().to_string_lossy().into_owned();
+        entries.push(DirEntry { name, is_dir: meta.is_dir(), len: meta.len() });
+    }
+    entries.sort();
+    Ok(entries)
+}

@@ -1,0 +1,207 @@
+//! Shared syncs: one flusher thread per device, one flush for all who wait.
+//!
+//! ```text
+//!   requests   A B        C D E          F
+//!   flushes      [ A B ]      [ C D E ]      [ F ]
+//! ```
+//!
+//! What arrives while a flush runs may not have been written when it began, so it waits for the next one. A device
+//! on which a sync failed stays failed: the kernel may have dropped the pages it could not write, and a second sync
+//! that succeeds would say nothing about them (PostgreSQL's "fsyncgate", 2018).
+
+use super::blocking::fd;
+use super::jobs::Home;
+use super::probe::DirFacts;
+use super::{DirId, File, Outcome, Space, SyncItem, Token};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+
+/// The devices under the data directories, and their flushers.
+pub(super) struct Disks {
+    dirs: Vec<Dir>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Dir {
+    direct: bool,
+    device: Arc<Device>,
+}
+
+struct Device {
+    shared_flush: bool,
+    queue: Mutex<Queue>,
+    work: Condvar,
+    syncs: AtomicU64,
+    requests: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Request>,
+    /// The error that took the device offline.
+    failed: Option<Failure>,
+    closed: bool,
+}
+
+struct Request {
+    token: Token,
+    items: Vec<SyncItem>,
+    home: Arc<Home>,
+}
+
+/// An error that can be told many times.
+#[derive(Clone)]
+struct Failure {
+    kind: io::ErrorKind,
+    text: Arc<str>,
+}
+
+impl Disks {
+    /// Starts a flusher for each device under these directories.
+    pub(super) fn start(facts: &[DirFacts], direct: bool) -> io::Result<Arc<Self>> {
+        let mut devices: BTreeMap<u64, Arc<Device>> = BTreeMap::new();
+        let mut dirs = Vec::new();
+        for facts in facts {
+            let device = devices.entry(facts.device).or_insert_with(|| {
+                Arc::new(Device {
+                    // Through the page cache the data itself must be written back first, file by file.
+                    shared_flush: facts.shared_flush && direct && facts.direct,
+                    queue: Mutex::default(),
+                    work: Condvar::new(),
+                    syncs: AtomicU64::new(0),
+                    requests: AtomicU64::new(0),
+                })
+            });
+            dirs.push(Dir { direct: direct && facts.direct, device: device.clone() });
+        }
+        let threads = devices
+            .into_iter()
+            .map(|(number, device)| {
+                std::thread::Builder::new().name(format!("flush-{number:x}")).spawn(move || device.serve())
+            })
+            .collect::<io::Result<_>>()?;
+        Ok(Arc::new(Self { dirs, threads: Mutex::new(threads) }))
+    }
+
+    /// Whether files of blocks in this directory go past the page cache.
+    pub(super) fn is_direct(&self, dir: DirId) -> bool {
+        self.dirs.get(usize::from(dir.0)).is_some_and(|dir| dir.direct)
+    }
+
+    /// Asks for a sync. All files lie on one device: a log's files lie in one directory.
+    pub(super) fn sync(&self, token: Token, items: Vec<SyncItem>, home: &Arc<Home>) {
+        let Some(first) = items.first() else {
+            home.deliver(token, Outcome::Count(Ok(0)));
+            return;
+        };
+        let device = &self.dirs[usize::from(first.file.dir().0)].device;
+        device.requests.fetch_add(1, Ordering::Relaxed);
+        let mut queue = device.lock();
+        if let Some(failure) = queue.failed.clone() {
+            drop(queue);
+            home.deliver(token, Outcome::Count(Err(failure.into())));
+            return;
+        }
+        queue.waiting.push(Request { token, items, home: home.clone() });
+        drop(queue);
+        device.work.notify_one();
+    }
+
+    /// Flushes and file syncs carried out, and requests they answered.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let mut seen: Vec<&Arc<Device>> = Vec::new();
+        for dir in &self.dirs {
+            if !seen.iter().any(|device| Arc::ptr_eq(device, &dir.device)) {
+                seen.push(&dir.device);
+            }
+        }
+        let sum = |count: fn(&Device) -> &AtomicU64| {
+            seen.iter().map(|device| count(device).load(Ordering::Relaxed)).sum()
+        };
+        (sum(|device| &device.syncs), sum(|device| &device.requests))
+    }
+}
+
+impl Drop for Disks {
+    fn drop(&mut self) {
+        for dir in &self.dirs {
+            dir.device.lock().closed = true;
+            dir.device.work.notify_all();
+        }
+        for thread in self.threads.get_mut().expect("no flusher panics").drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Device {
+    fn serve(&self) {
+        while let Some(requests) = self.next() {
+            let result = self.sync_all(&requests);
+            if let Err(failure) = &result {
+                self.lock().failed = Some(failure.clone());
+            }
+            for Request { token, home, .. } in requests {
+                home.deliver(token, Outcome::Count(result.clone().map(|()| 0).map_err(Into::into)));
+            }
+        }
+    }
+
+    /// All that wait, once somebody does.
+    fn next(&self) -> Option<Vec<Request>> {
+        let mut queue = self.lock();
+        loop {
+            if let (Some(failure), false) = (queue.failed.clone(), queue.waiting.is_empty()) {
+                for Request { token, home, .. } in queue.waiting.drain(..) {
+                    home.deliver(token, Outcome::Count(Err(failure.clone().into())));
+                }
+            }
+            if !queue.waiting.is_empty() {
+                return Some(std::mem::take(&mut queue.waiting));
+            }
+            if queue.closed {
+                return None;
+            }
+            queue = self.work.wait(queue).expect("nothing panics while it holds the queue");
+        }
+    }
+
+    fn sync_all(&self, requests: &[Request]) -> Result<(), Failure> {
+        let mut alone: BTreeMap<u64, &File> = BTreeMap::new();
+        let mut shared: Option<&File> = None;
+        for item in requests.iter().flat_map(|request| &request.items) {
+            if item.space == Space::Written && self.shared_flush {
+                shared = Some(&item.file);
+            } else {
+                alone.insert(item.file.id(), &item.file);
+            }
+        }
+        // A file's own sync flushes its device as well, so it serves the shared ones too.
+        let shared = shared.filter(|_| alone.is_empty());
+        for file in alone.into_values().chain(shared) {
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+            rustix::fs::fdatasync(fd(file)).map_err(|error| {
+                let error = io::Error::from(error);
+                Failure {
+                    kind: error.kind(),
+                    text: format!("sync of {} failed, its device is offline: {error}", file.path().display())
+                        .into(),
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect("nothing panics while it holds the queue")
+    }
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        Self::new(failure.kind, failure.text.to_string())
+    }
+}

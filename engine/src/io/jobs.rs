@@ -1,0 +1,151 @@
+//! Helper threads: operations that may block run here, off the shards' cores.
+
+use super::blocking::run;
+use super::flusher::Disks;
+use super::wakeup::Wakeup;
+use super::{Completion, Notifier, Op, Outcome, Token};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+
+/// Helper threads. They wait in the kernel, not on the processor: a few more than disks have queues is enough.
+const THREADS: usize = 8;
+
+/// The helper threads of a process, shared by its shards.
+pub(super) struct Jobs {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    work: Condvar,
+    disks: Arc<Disks>,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+struct Job {
+    token: Token,
+    work: Work,
+    home: Arc<Home>,
+}
+
+enum Work {
+    Op(Op),
+    Call(Box<dyn FnOnce() -> io::Result<u64> + Send>),
+}
+
+/// Where a shard's jobs come back to.
+pub(super) struct Home {
+    done: Mutex<Vec<Completion>>,
+    pub(super) wakeup: Wakeup,
+}
+
+impl Home {
+    pub(super) fn new() -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self { done: Mutex::default(), wakeup: Wakeup::new()? }))
+    }
+
+    /// Brings a completion home.
+    pub(super) fn deliver(&self, token: Token, outcome: Outcome) {
+        self.lock().push(Completion { token, outcome, more: false });
+        self.wakeup.wake();
+    }
+
+    /// Takes what has come home.
+    pub(super) fn take(&self, done: &mut Vec<Completion>) {
+        done.append(&mut self.lock());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Completion>> {
+        self.done.lock().expect("nothing panics while it holds the list")
+    }
+}
+
+impl Jobs {
+    pub(super) fn start(disks: Arc<Disks>) -> io::Result<Self> {
+        let shared = Arc::new(Shared { queue: Mutex::default(), work: Condvar::new(), disks });
+        let threads = (0..THREADS)
+            .map(|number| {
+                let shared = shared.clone();
+                std::thread::Builder::new().name(format!("job-{number}")).spawn(move || shared.serve())
+            })
+            .collect::<io::Result<_>>()?;
+        Ok(Self { shared, threads })
+    }
+
+    /// Runs an operation of a file, of a directory, or a read or write that may block.
+    pub(super) fn submit(&self, token: Token, op: Op, home: &Arc<Home>) {
+        self.push(Job { token, work: Work::Op(op), home: home.clone() });
+    }
+
+    /// Runs a call that may block; its result comes home as a count.
+    pub(super) fn call(
+        &self,
+        token: Token,
+        home: &Arc<Home>,
+        call: impl FnOnce() -> io::Result<u64> + Send + 'static,
+    ) {
+        self.push(Job { token, work: Work::Call(Box::new(call)), home: home.clone() });
+    }
+
+    fn push(&self, job: Job) {
+        self.shared.lock().jobs.push_back(job);
+        self.shared.work.notify_one();
+    }
+}
+
+impl Drop for Jobs {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.work.notify_all();
+        for thread in self.threads.drain(..) {
+            // A job that panicked has been reported by its panic.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn serve(&self) {
+        while let Some(Job { token, work, home }) = self.next() {
+            let outcome = match work {
+                Work::Op(op) => run(op, &self.disks),
+                Work::Call(call) => Outcome::Count(call()),
+            };
+            home.deliver(token, outcome);
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.lock();
+        loop {
+            if let Some(job) = queue.jobs.pop_front() {
+                return Some(job);
+            }
+            if queue.closed {
+                return None;
+            }
+            queue = self.work.wait(queue).expect("nothing panics while it holds the queue");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect("nothing panics while it holds the queue")
+    }
+}
+
+/// Wakes the shard of a home.
+pub(super) struct HomeNotifier(pub(super) Arc<Home>);
+
+impl Notifier for HomeNotifier {
+    fn wake(&self) {
+        self.0.wakeup.wake();
+    }
+}

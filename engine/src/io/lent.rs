@@ -1,0 +1,190 @@
+//! Shared receive buffers: a ring of them belongs to the kernel, which fills whichever is next; the filled one is lent out
+//! and goes home when its bytes are dropped, on whatever thread.
+//!
+//! ```text
+//!   kernel ──fills──▶ lend() ──Bytes──▶ dropped anywhere ──▶ returned list ──take_back()──▶ kernel
+//! ```
+#![expect(unsafe_code, reason = "memory shared with the kernel")]
+
+use super::Notifier;
+use super::jobs::Home;
+use bytes::Bytes;
+use io_uring::IoUring;
+use io_uring::types::BufRingEntry;
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// The group under which the ring of buffers is registered.
+pub(super) const RECV_GROUP: u16 = 0;
+/// Buffers of a shard. A power of two.
+pub(super) const BUFFERS: u16 = 256;
+/// Bytes of one buffer: two batches of Kafka clients' default 16 KiB.
+const BUFFER_BYTES: usize = 32 * 1024;
+/// Up to this many received bytes are copied out, so that small requests that wait long do not hold buffers.
+const COPY_BYTES_MAX: usize = 512;
+
+/// The buffers of one shard.
+pub(super) struct Lender {
+    memory: Arc<Memory>,
+    /// Entries given to the kernel so far.
+    tail: u16,
+}
+
+/// The buffers' memory and the list of those that came back.
+struct Memory {
+    ring: NonNull<BufRingEntry>,
+    buffers: NonNull<u8>,
+    count: u16,
+    returned: Mutex<Vec<u16>>,
+    /// Whether a receive waits for a buffer, so that one that comes back must wake the shard.
+    starved: AtomicBool,
+    notifier: Mutex<Option<Arc<Home>>>,
+}
+
+// SAFETY: the pointers are to memory that this structure owns. A buffer's bytes are written by the kernel before it is lent and
+// by nobody while it is; the ring's entries are written by the shard's thread alone.
+unsafe impl Send for Memory {}
+// SAFETY: as above: shared access reads lent buffers and pushes to the locked list.
+unsafe impl Sync for Memory {}
+
+impl Lender {
+    /// Registers `count` buffers (a power of two) with the ring and gives them all to the kernel.
+    pub(super) fn new(ring: &IoUring, count: u16) -> io::Result<Self> {
+        let memory = Arc::new(Memory::new(count));
+        let at = memory.ring.as_ptr().addr() as u64;
+        // SAFETY: the ring of buffers is as long as told, aligned to a page, and outlives the ring: `UringDriver` closes its
+        // ring before it drops its lender.
+        unsafe { ring.submitter().register_buf_ring_with_flags(at, count, RECV_GROUP, 0)? };
+        let mut lender = Self { memory, tail: 0 };
+        for buffer in 0..count {
+            lender.provide(buffer);
+        }
+        Ok(lender)
+    }
+
+    /// Names whom to wake when a buffer comes back while a receive waits for one.
+    pub(super) fn wake_when_starved(&self, home: Arc<Home>) {
+        *self.memory.notifier.lock().expect("nothing panics while it holds this") = Some(home);
+    }
+
+    /// The bytes the kernel has put into a buffer.
+    pub(super) fn lend(&mut self, buffer: u16, len: usize) -> Bytes {
+        let lent = Lent { memory: self.memory.clone(), buffer, len };
+        if len <= COPY_BYTES_MAX { Bytes::copy_from_slice(lent.as_ref()) } else { Bytes::from_owner(lent) }
+    }
+
+    /// Gives the buffers that came back to the kernel; returns how many.
+    pub(super) fn take_back(&mut self) -> usize {
+        let returned = std::mem::take(&mut *self.memory.returned());
+        if !returned.is_empty() {
+            self.memory.starved.store(false, Ordering::SeqCst);
+        }
+        for buffer in &returned {
+            self.provide(*buffer);
+        }
+        returned.len()
+    }
+
+    /// A receive waits for a buffer. Returns whether one has come back already.
+    pub(super) fn starve(&self) -> bool {
+        self.memory.starved.store(true, Ordering::SeqCst);
+        !self.memory.returned().is_empty()
+    }
+
+    fn provide(&mut self, buffer: u16) {
+        let memory = &self.memory;
+        let at = memory.at(buffer).addr() as u64;
+        let slot = usize::from(self.tail & (memory.count - 1));
+        // SAFETY: `slot` is below `count`, the length of the ring.
+        let entry = unsafe { memory.ring.as_ptr().add(slot) };
+        // SAFETY: the entry is initialised (zeroed) memory of ours, and the kernel does not read it before the tail passes it.
+        let entry = unsafe { &mut *entry };
+        entry.set_addr(at);
+        entry.set_len(u32::try_from(BUFFER_BYTES).expect("a small constant"));
+        entry.set_bid(buffer);
+        self.tail = self.tail.wrapping_add(1);
+        // SAFETY: the address is that of the ring's first, initialised entry.
+        let tail = unsafe { BufRingEntry::tail(memory.ring.as_ptr()) };
+        // SAFETY: the tail is an aligned u16 in the ring's memory, which the kernel reads and only this thread writes.
+        let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
+        tail.store(self.tail, Ordering::Release);
+    }
+}
+
+impl Memory {
+    fn new(count: u16) -> Self {
+        assert!(count.is_power_of_two(), "the kernel wants a power of two");
+        Self {
+            ring: allocate(ring_layout(count)).cast(),
+            buffers: allocate(buffers_layout(count)),
+            count,
+            returned: Mutex::default(),
+            starved: AtomicBool::new(false),
+            notifier: Mutex::new(None),
+        }
+    }
+
+    fn at(&self, buffer: u16) -> *mut u8 {
+        assert!(buffer < self.count, "the kernel names buffers it was given");
+        // SAFETY: the buffers' memory is `count` times BUFFER_BYTES long.
+        unsafe { self.buffers.as_ptr().add(usize::from(buffer) * BUFFER_BYTES) }
+    }
+
+    fn returned(&self) -> std::sync::MutexGuard<'_, Vec<u16>> {
+        self.returned.lock().expect("nothing panics while it holds the list")
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout, and nobody lends or fills buffers any more.
+        unsafe { dealloc(self.ring.as_ptr().cast(), ring_layout(self.count)) };
+        // SAFETY: as above.
+        unsafe { dealloc(self.buffers.as_ptr(), buffers_layout(self.count)) };
+    }
+}
+
+/// One filled buffer, on loan.
+struct Lent {
+    memory: Arc<Memory>,
+    buffer: u16,
+    len: usize,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        assert!(self.len <= BUFFER_BYTES, "the kernel fills within a buffer");
+        // SAFETY: the kernel has filled `len` bytes, and writes to the buffer again only after it has been given back.
+        unsafe { std::slice::from_raw_parts(self.memory.at(self.buffer), self.len) }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.memory.returned().push(self.buffer);
+        if !self.memory.starved.load(Ordering::SeqCst) {
+            return;
+        }
+        if let Some(home) = &*self.memory.notifier.lock().expect("nothing panics while it holds this") {
+            home.wakeup.wake();
+        }
+    }
+}
+
+fn ring_layout(count: u16) -> Layout {
+    let bytes = usize::from(count) * size_of::<BufRingEntry>();
+    Layout::from_size_align(bytes, super::buf::BLOCK).expect("a small power of two")
+}
+
+fn buffers_layout(count: u16) -> Layout {
+    Layout::from_size_align(usize::from(count) * BUFFER_BYTES, super::buf::BLOCK).expect("a few megabytes")
+}
+
+fn allocate(layout: Layout) -> NonNull<u8> {
+    // SAFETY: the layout is not empty: there is at least one buffer.
+    let memory = unsafe { alloc_zeroed(layout) };
+    NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
+}

@@ -1,0 +1,136 @@
+//! Sockets: the few set-up calls, and sending from files.
+
+use super::blocking::{fd as file_fd, next_id};
+use super::{File, Listener, Socket};
+use rustix::fs::OFlags;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+
+/// Connections the kernel holds until they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// A listening socket that shares its address with those of the other shards, and the address it got. epoll needs sockets
+/// that do not block; a ring waits only on those that would.
+pub(super) fn listen(address: SocketAddr, blocking: SocketFlags) -> io::Result<(Listener, SocketAddr)> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | blocking;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    let bound = SocketAddr::try_from(rustix::net::getsockname(&socket)?)?;
+    Ok((Listener(Socket::new(next_id(), Some(socket))), bound))
+}
+
+/// Takes one connection; `WouldBlock` when none waits.
+pub(super) fn accept(listener: &Socket) -> io::Result<(Socket, SocketAddr)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let connection = rustix::net::accept_with(fd(listener), flags)?;
+    accepted(connection)
+}
+
+/// Makes a connection ready for requests and replies: what is sent goes out at once.
+pub(super) fn accepted(connection: OwnedFd) -> io::Result<(Socket, SocketAddr)> {
+    sockopt::set_tcp_nodelay(&connection, true)?;
+    let peer = rustix::net::getpeername(&connection)?.ok_or(io::ErrorKind::NotConnected)?;
+    let peer = SocketAddr::try_from(peer)?;
+    Ok((Socket::new(next_id(), Some(connection)), peer))
+}
+
+/// Receives what is there.
+pub(super) fn recv(socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
+    let (count, _) = rustix::net::recv(fd(socket), buffer, RecvFlags::empty())?;
+    Ok(count)
+}
+
+/// Ends both directions: operations that wait on the socket end.
+pub(super) fn shutdown(socket: &Socket) {
+    // A peer that has gone already is no news.
+    let _ = rustix::net::shutdown(fd(socket), rustix::net::Shutdown::Both);
+}
+
+/// The descriptor of a socket of a real Driver.
+pub(super) fn fd(socket: &Socket) -> &OwnedFd {
+    socket.fd().expect("a socket of a real Driver has a descriptor")
+}
+
+/// A send from a file on its way: how much is done, and whether the pages are known to be in memory.
+pub(super) struct FileSend {
+    pub(super) socket: Socket,
+    pub(super) file: File,
+    /// Whether calls on the socket wait unless told otherwise.
+    blocks: bool,
+    pos: u64,
+    end: u64,
+    len: u64,
+    /// Up to here a helper has brought the file into memory.
+    fetched: u64,
+}
+
+/// What a send from a file needs next.
+pub(super) enum FileSendStep {
+    /// It has ended.
+    Done(io::Result<u64>),
+    /// The socket is full.
+    AwaitSocket,
+    /// This range of the file is not in memory.
+    Fetch { from: u64, to: u64 },
+}
+
+/// Bytes sent from a file between two looks at other work, and fetched ahead at a time.
+const SLICE: u64 = 512 * 1024;
+
+impl FileSend {
+    pub(super) fn new(socket: Socket, file: File, range: Range<u64>) -> Self {
+        let Range { start, end } = range;
+        let blocks =
+            rustix::fs::fcntl_getfl(fd(&socket)).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK));
+        Self { socket, file, blocks, pos: start, end, len: end - start, fetched: start }
+    }
+
+    /// Sends what can be sent without waiting for the socket or the disk.
+    pub(super) fn step(&mut self) -> FileSendStep {
+        while self.pos < self.end {
+            let to = self.end.min(self.pos + SLICE);
+            if self.fetched < to {
+                if !super::page_cache::is_resident(file_fd(&self.file), self.pos, to - self.pos) {
+                    return FileSendStep::Fetch { from: self.pos, to };
+                }
+                self.fetched = to;
+            }
+            let want = usize::try_from(to - self.pos).expect("a slice is small");
+            let mut at = self.pos;
+            match self.send(&mut at, want) {
+                Ok(0) => return FileSendStep::Done(Err(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => self.pos = at,
+                Err(rustix::io::Errno::AGAIN) => return FileSendStep::AwaitSocket,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return FileSendStep::Done(Err(error.into())),
+            }
+        }
+        FileSendStep::Done(Ok(self.len))
+    }
+
+    /// One sendfile that does not wait. A ring's sockets block, and a ring looks at that only when an operation is
+    /// submitted: for the time of this call the socket is made not to.
+    fn send(&self, at: &mut u64, want: usize) -> Result<usize, rustix::io::Errno> {
+        let socket = fd(&self.socket);
+        if self.blocks {
+            rustix::io::ioctl_fionbio(socket, true)?;
+        }
+        let sent = rustix::fs::sendfile(socket, file_fd(&self.file), Some(at), want);
+        if self.blocks {
+            rustix::io::ioctl_fionbio(socket, false)?;
+        }
+        sent
+    }
+
+    /// A helper has brought the file into memory up to here.
+    pub(super) fn fetched(&mut self, to: u64) {
+        self.fetched = to;
+    }
+}

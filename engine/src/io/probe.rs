@@ -1,0 +1,162 @@
+//! What a data directory's file system can do, found out at start: which writes stay on the core, which syncs may be shared.
+
+use super::buf::{BLOCK, aligned};
+use rustix::fs::{FallocateFlags, Mode, OFlags};
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// What was found out about one data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirFacts {
+    /// The directory.
+    pub path: PathBuf,
+    /// Its device's number.
+    pub device: u64,
+    /// The file system's name: `ext4`.
+    pub file_system: String,
+    /// Whether files of blocks may be written past the page cache.
+    pub direct: bool,
+    /// Whether one flush of the device makes the writes of every file durable whose blocks were written before.
+    pub shared_flush: bool,
+    /// Why, one reason each for what is not the best.
+    pub reasons: Vec<String>,
+}
+
+impl DirFacts {
+    /// Looks at a directory, which must exist and be writable.
+    pub fn probe(path: &Path) -> io::Result<Self> {
+        let device = rustix::fs::stat(path)?.st_dev;
+        let mount = Mount::of(path)?;
+        let mut reasons = Vec::new();
+        let direct = match try_direct(path) {
+            Ok(()) => true,
+            Err(error) => {
+                reasons.push(format!(
+                    "{} takes no direct writes ({error}): writing through the page cache",
+                    mount.kind
+                ));
+                false
+            }
+        };
+        let shared_flush = match mount.shares_flush() {
+            Ok(()) => direct,
+            Err(why) => {
+                reasons.push(format!("{why}: each file is synced by itself"));
+                false
+            }
+        };
+        Ok(Self { path: path.to_owned(), device, file_system: mount.kind, direct, shared_flush, reasons })
+    }
+}
+
+impl fmt::Display for DirFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let writes = if self.direct { "direct writes" } else { "writes through the page cache" };
+        let syncs = if self.shared_flush { "shared flush" } else { "a sync for each file" };
+        write!(f, "{} ({}): {writes}, {syncs}", self.path.display(), self.file_system)?;
+        self.reasons.iter().try_for_each(|reason| write!(f, "; {reason}"))
+    }
+}
+
+/// Writes one block past the page cache to a file that is gone afterwards.
+fn try_direct(path: &Path) -> io::Result<()> {
+    let file = unnamed_file(path)?;
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, BLOCK as u64)?;
+    let mut block = aligned(BLOCK);
+    block.resize(BLOCK, 0);
+    let count = rustix::io::pwrite(&file, &block, 0)?;
+    if count == BLOCK { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+/// A file without a name, or one whose name is taken away at once where the file system has no such files.
+fn unnamed_file(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o600);
+    if let Ok(file) = rustix::fs::open(path, flags | OFlags::TMPFILE, mode) {
+        return Ok(file);
+    }
+    let name = path.join(format!(".probe-{}", std::process::id()));
+    let file = rustix::fs::open(&name, flags | OFlags::CREATE | OFlags::TRUNC, mode);
+    match std::fs::remove_file(&name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(file?),
+    }
+}
+
+/// How a path is mounted.
+struct Mount {
+    kind: String,
+    options: String,
+}
+
+impl Mount {
+    /// The mount whose device the path lies on (proc_pid_mountinfo(5)): the longest mount point that leads to it.
+    fn of(path: &Path) -> io::Result<Self> {
+        let path = path.canonicalize()?;
+        let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+        let mounts = table.lines().filter_map(|line| {
+            let (head, tail) = line.split_once(" - ")?;
+            let mut head = head.split(' ').skip(4);
+            let (point, per_mount) = (head.next()?, head.next()?);
+            let mut tail = tail.split(' ');
+            let (kind, _source, per_system) = (tail.next()?, tail.next()?, tail.next()?);
+            let mount = Self { kind: kind.into(), options: format!("{per_mount},{per_system}") };
+            path.starts_with(point.replace("\\040", " ")).then_some((point.len(), mount))
+        });
+        // Of two mounts on one point the later hides the earlier.
+        let found = mounts.enumerate().max_by_key(|(number, (len, _))| (*len, *number));
+        let (_, (_, mount)) = found.ok_or_else(|| io::Error::other("no mount leads there"))?;
+        Ok(mount)
+    }
+
+    /// Whether a flush that one file asks for covers the data of the others, and if not why.
+    fn shares_flush(&self) -> Result<(), String> {
+        let has = |option: &str| self.options.split(',').any(|set| set == option);
+        let kind = &self.kind;
+        if !matches!(kind.as_str(), "ext4" | "xfs") {
+            return Err(format!("{kind} is not known to share flushes"));
+        }
+        for option in ["nobarrier", "barrier=0", "data=journal", "ro"] {
+            if has(option) {
+                return Err(format!("{kind} is mounted with {option}"));
+            }
+        }
+        let outside = ["journal_dev=", "journal_path=", "logdev=", "rtdev="];
+        match self.options.split(',').find(|set| outside.iter().any(|option| set.starts_with(option))) {
+            Some(option) => Err(format!("{kind} is mounted with {option}, a second device")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flushes_are_shared_only_where_that_is_known_to_hold() {
+        let check = |kind: &str, options: &str, shares: bool| {
+            let mount = Mount { kind: kind.into(), options: options.into() };
+            assert_eq!(mount.shares_flush().is_ok(), shares, "{kind} {options}");
+        };
+        check("ext4", "rw,relatime,discard", true);
+        check("xfs", "rw,noquota", true);
+        check("ext4", "rw,nobarrier", false);
+        check("ext4", "rw,data=journal", false);
+        check("ext4", "rw,barrier=0", false);
+        check("xfs", "rw,logdev=/dev/sdb", false);
+        check("tmpfs", "rw", false);
+        check("overlay", "rw", false);
+    }
+
+    #[test]
+    fn a_directory_is_probed_and_left_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let facts = DirFacts::probe(dir.path()).unwrap();
+        assert!(!facts.file_system.is_empty());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert!(DirFacts::probe(&dir.path().join("missing")).is_err());
+    }
+}
