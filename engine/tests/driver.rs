@@ -1,5 +1,7 @@
 //! The contract of the Driver seam, held against every Driver of a real machine.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 use bytes::Bytes;
 use ringlog_engine::io::buf::{BLOCK, aligned};
 use ringlog_engine::io::host::{Host, IoChoice};
