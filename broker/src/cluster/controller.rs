@@ -1,0 +1,203 @@
+//! The controller: the one place that changes the cluster's metadata. Lives on shard 0.
+
+use super::metadata_log::{MetadataError, MetadataLog};
+use super::{DataDirs, Image, Outcome, Record, Refusal, Request, Topic, random_id, topics};
+use crate::config::BrokerConfig;
+use ringlog_engine::io::Io;
+use ringlog_engine::shard::sync::Credits;
+use ringlog_wire::ErrorCode;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Brings a new image to every shard; ends when each has applied it.
+pub type Publish = Box<dyn Fn(Arc<Image>) -> Pin<Box<dyn Future<Output = ()>>>>;
+
+/// Changes the metadata, one request after another.
+#[derive(Clone)]
+pub struct Controller(Rc<Inner>);
+
+struct Inner {
+    io: Io,
+    config: Arc<BrokerConfig>,
+    dirs: Arc<DataDirs>,
+    /// One change at a time: each is checked against the image the one before it left.
+    turn: Credits,
+    log: RefCell<Option<MetadataLog>>,
+    image: RefCell<Arc<Image>>,
+    publish: Publish,
+}
+
+/// Producer ids reserved at a time (Kafka's `PRODUCER_ID_BLOCK_SIZE`).
+const PRODUCER_IDS: i64 = 1000;
+
+impl Controller {
+    /// Opens the metadata log and notes that the broker has started: every leader epoch grows by one. The image is
+    /// committed, but not published yet.
+    pub async fn open(
+        io: &Io,
+        config: Arc<BrokerConfig>,
+        dirs: Arc<DataDirs>,
+        publish: Publish,
+    ) -> Result<Self, MetadataError> {
+        let first = &dirs.dirs[0];
+        let (mut log, mut image) = MetadataLog::open(io, first.dir, &first.path).await?;
+        log.compact_if_grown(&image).await?;
+        let mut records = Vec::new();
+        if image.cluster_id.is_empty() {
+            records.push(Record::Cluster { cluster_id: dirs.cluster_id.clone() });
+        }
+        records.push(Record::Started);
+        log.append(&records).await?;
+        for record in &records {
+            image.apply(record).expect("records that begin a run fit any image");
+        }
+        Ok(Self(Rc::new(Inner {
+            io: io.clone(),
+            config,
+            dirs,
+            turn: Credits::new(1),
+            log: RefCell::new(Some(log)),
+            image: RefCell::new(Arc::new(image)),
+            publish,
+        })))
+    }
+
+    /// The committed image.
+    pub fn image(&self) -> Arc<Image> {
+        self.0.image.borrow().clone()
+    }
+
+    /// Carries out a request. What it says was done is durable, and known to every shard.
+    pub async fn handle(&self, request: Request) -> Outcome {
+        let _turn = self.0.turn.take(1).await;
+        match request {
+            Request::CreateTopics { topics, validate_only } => {
+                let names = duplicates(topics.iter().map(|topic| topic.name.as_str()));
+                let create = |image: &Image, at: usize| {
+                    let new = &topics[at];
+                    refuse_duplicate(&names, &new.name)?;
+                    topics::create(image, &self.0.config, &self.0.dirs, new, self.new_topic_id(image))
+                        .map(|record| (record, None))
+                };
+                self.change(topics.len(), validate_only, create).await
+            }
+            Request::DeleteTopics(topics) => {
+                let delete = |image: &Image, at: usize| {
+                    topics::delete(image, &self.0.config, &topics[at])
+                        .map(|(record, topic)| (record, Some(topic)))
+                };
+                self.change(topics.len(), false, delete).await
+            }
+            Request::CreatePartitions { topics, validate_only } => {
+                let names = duplicates(topics.iter().map(|topic| topic.name.as_str()));
+                let grow = |image: &Image, at: usize| {
+                    refuse_duplicate(&names, &topics[at].name)?;
+                    topics::grow(image, &self.0.config, &self.0.dirs, &topics[at])
+                        .map(|record| (record, None))
+                };
+                self.change(topics.len(), validate_only, grow).await
+            }
+            Request::ProducerIds => self.producer_ids().await,
+        }
+    }
+
+    /// Makes a record for each of `count` topics, against the image the ones before it leave, and commits them together.
+    async fn change(
+        &self,
+        count: usize,
+        validate_only: bool,
+        make: impl Fn(&Image, usize) -> Result<(Record, Option<Arc<Topic>>), Refusal>,
+    ) -> Outcome {
+        let mut image = Image::clone(&self.image());
+        let mut records = Vec::new();
+        let mut outcomes = Vec::new();
+        for at in 0..count {
+            let outcome = make(&image, at).map(|(record, was)| {
+                image.apply(&record).expect("a record made for this image fits it");
+                let topic = was.unwrap_or_else(|| changed_topic(&image, &record));
+                records.push(record);
+                topic
+            });
+            outcomes.push(outcome);
+        }
+        if validate_only || records.is_empty() {
+            return Outcome::Topics(outcomes);
+        }
+        match self.commit(&records, image).await {
+            Ok(()) => Outcome::Topics(outcomes),
+            Err(error) => failed(&error),
+        }
+    }
+
+    async fn producer_ids(&self) -> Outcome {
+        let mut image = Image::clone(&self.image());
+        let first = image.next_producer_id;
+        let record = Record::ProducerIds { next: first + PRODUCER_IDS };
+        image.apply(&record).expect("ids can always be reserved");
+        match self.commit(&[record], image).await {
+            Ok(()) => Outcome::ProducerIds { first, count: PRODUCER_IDS },
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// Makes records durable and their image known to every shard.
+    async fn commit(&self, records: &[Record], image: Image) -> Result<(), MetadataError> {
+        // Out of its cell while it is written; the turn keeps others away.
+        let mut log = self.0.log.borrow_mut().take().expect("one change at a time");
+        let appended = log.append(records).await;
+        let compacted = match &appended {
+            Ok(()) => log.compact_if_grown(&image).await,
+            Err(_) => Ok(()),
+        };
+        *self.0.log.borrow_mut() = Some(log);
+        appended?;
+        let image = Arc::new(image);
+        *self.0.image.borrow_mut() = image.clone();
+        (self.0.publish)(image).await;
+        compacted
+    }
+
+    fn new_topic_id(&self, image: &Image) -> ringlog_wire::Uuid {
+        loop {
+            let id = random_id(&self.0.io);
+            if image.topic_by_id(id).is_none() {
+                return id;
+            }
+        }
+    }
+}
+
+/// The topic a record has made or changed.
+fn changed_topic(image: &Image, record: &Record) -> Arc<Topic> {
+    let id = match record {
+        Record::Topic { id, .. } => *id,
+        Record::Partitions { topic, .. } => *topic,
+        other => panic!("{other:?} leaves no topic"),
+    };
+    image.topic_by_id(id).expect("just changed").clone()
+}
+
+fn failed(error: &MetadataError) -> Outcome {
+    eprintln!("ERROR metadata: {error}");
+    Outcome::Failed(ErrorCode::KafkaStorageError)
+}
+
+/// Names that are there more than once.
+fn duplicates<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+    let mut seen = BTreeSet::new();
+    names.filter(|name| !seen.insert(*name)).map(str::to_owned).collect()
+}
+
+fn refuse_duplicate(duplicates: &BTreeSet<String>, name: &str) -> Result<(), Refusal> {
+    if duplicates.contains(name) {
+        return Err(Refusal::new(
+            ErrorCode::InvalidRequest,
+            format!("Topic '{name}' is there more than once."),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! The data directories: whose they are, and which partition lies where.
+//!
+//! Each holds a `meta.properties` as Apache Kafka writes it: the cluster, the node and the directory's own id.
+
+use bytes::Bytes;
+use ringlog_engine::io::{DirId, Io, small_file};
+use ringlog_wire::Uuid;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// One data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataDir {
+    /// Its place in the configured list.
+    pub dir: DirId,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its id, kept when the list is reordered.
+    pub id: Uuid,
+}
+
+/// All data directories of this broker, and the cluster they belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataDirs {
+    /// In the configured order.
+    pub dirs: Vec<DataDir>,
+    /// Kafka's cluster id.
+    pub cluster_id: String,
+}
+
+/// The largest `meta.properties` that is read.
+const META_BYTES_MAX: u64 = 64 * 1024;
+
+impl DataDirs {
+    /// Reads what each directory says of itself; new ones join this node and its cluster.
+    pub async fn open(io: &Io, paths: &[PathBuf], node_id: i32) -> Result<Self, DataDirError> {
+        let mut found = Vec::new();
+        for (dir, path) in paths.iter().enumerate() {
+            let dir = DirId(u16::try_from(dir).expect("directories are counted in 16 bits"));
+            let meta = Meta::read(io, dir, path).await?;
+            if let Some(meta) = &meta {
+                meta.check(path, node_id)?;
+            }
+            found.push((dir, path, meta));
+        }
+        let known = found.iter().find_map(|(_, path, meta)| Some((*path, meta.as_ref()?.cluster_id.clone())));
+        let cluster_id = known.as_ref().map_or_else(|| random_id(io).to_string(), |(_, id)| id.clone());
+        let mut dirs: Vec<DataDir> = Vec::new();
+        for (dir, path, meta) in found {
+            let meta = match meta {
+                Some(meta) if meta.cluster_id != cluster_id => {
+                    let (first, _) = known.expect("a cluster id was found in a directory");
+                    return Err(DataDirError::Foreign {
+                        path: path.clone(),
+                        why: format!(
+                            "belongs to cluster {}, {} to cluster {cluster_id}",
+                            meta.cluster_id,
+                            first.display()
+                        ),
+                    });
+                }
+                Some(meta) => meta,
+                None => Meta::create(io, dir, path, &cluster_id, node_id).await?,
+            };
+            if let Some(twin) = dirs.iter().find(|other| other.id == meta.directory_id) {
+                let why = format!("is a copy of {}: they have one directory.id", twin.path.display());
+                return Err(DataDirError::Foreign { path: path.clone(), why });
+            }
+            dirs.push(DataDir { dir, path: path.clone(), id: meta.directory_id });
+        }
+        Ok(Self { dirs, cluster_id })
+    }
+
+    /// The directory with this id.
+    pub fn by_id(&self, id: Uuid) -> Option<&DataDir> {
+        self.dirs.iter().find(|dir| dir.id == id)
+    }
+}
+
+/// A random id that Kafka would accept too: not one of its reserved ones, no leading dash in its text.
+pub fn random_id(io: &Io) -> Uuid {
+    loop {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&io.random().to_be_bytes());
+        bytes[8..].copy_from_slice(&io.random().to_be_bytes());
+        // Version 4, variant 1, as RFC 9562 has it.
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        let id = Uuid(bytes);
+        if !id.to_string().starts_with('-') {
+            return id;
+        }
+    }
+}
+
+/// What a `meta.properties` says.
+struct Meta {
+    cluster_id: String,
+    node_id: i32,
+    directory_id: Uuid,
+}
+
+impl Meta {
+    async fn read(io: &Io, dir: DirId, path: &Path) -> Result<Option<Self>, DataDirError> {
+        let file = path.join("meta.properties");
+        let failed = |error| DataDirError::Io { path: file.clone(), action: "read", error };
+        let Some(bytes) = small_file::read(io, dir, &file, META_BYTES_MAX).await.map_err(failed)? else {
+            return Ok(None);
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        Self::parse(&text).map(Some).map_err(|why| DataDirError::Foreign { path: file.clone(), why })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let values: BTreeMap<&str, &str> = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, value)| (name.trim(), value.trim()))
+            .collect();
+        let value = |name: &str| values.get(name).copied().ok_or_else(|| format!("does not say {name}"));
+        if value("version")? != "1" {
+            return Err(format!("is of version {}, version=1 is understood", value("version")?));
+        }
+        let node_id = value("node.id")?.parse().map_err(|_| "has a node.id that is no number".to_owned())?;
+        let directory_id =
+            value("directory.id")?.parse().map_err(|_| "has a directory.id that is no id".to_owned())?;
+        Ok(Self { cluster_id: value("cluster.id")?.to_owned(), node_id, directory_id })
+    }
+
+    fn check(&self, path: &Path, node_id: i32) -> Result<(), DataDirError> {
+        if self.node_id == node_id {
+            return Ok(());
+        }
+        let why = format!(
+            "belongs to node {}, this is node {node_id}: set node.id={} or give another directory",
+            self.node_id, self.node_id
+        );
+        Err(DataDirError::Foreign { path: path.to_owned(), why })
+    }
+
+    async fn create(
+        io: &Io,
+        dir: DirId,
+        path: &Path,
+        cluster_id: &str,
+        node_id: i32,
+    ) -> Result<Self, DataDirError> {
+        let directory_id = random_id(io);
+        let text =
+            format!("version=1\ncluster.id={cluster_id}\nnode.id={node_id}\ndirectory.id={directory_id}\n");
+        let file = path.join("meta.properties");
+        io.make_dir(dir, path.to_owned()).await.map_err(|error| DataDirError::Io {
+            path: path.to_owned(),
+            action: "create",
+            error,
+        })?;
+        small_file::replace(io, dir, &file, Bytes::from(text)).await.map_err(|error| DataDirError::Io {
+            path: file,
+            action: "write",
+            error,
+        })?;
+        Ok(Self { cluster_id: cluster_id.to_owned(), node_id, directory_id })
+    }
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug)]
+pub enum DataDirError {
+    /// The file system refused.
+    Io {
+        /// What was touched.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// It is somebody else's, or not understood.
+    Foreign {
+        /// Which.
+        path: PathBuf,
+        /// Whose.
+        why: String,
+    },
+}
+
+impl fmt::Display for DataDirError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { path, action, error } => write!(f, "{action} {}: {error}", path.display()),
+            Self::Foreign { path, why } => write!(f, "{} {why}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for DataDirError {}

@@ -1,0 +1,227 @@
+//! The image: the metadata as a shard sees it. Immutable; a change makes a new one that shares the rest.
+
+use super::record::{PartitionRecord, Record};
+use ringlog_wire::Uuid;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// All committed metadata. Cheap to clone: topics are shared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Image {
+    /// Records applied so far; grows with every change.
+    pub version: u64,
+    /// Kafka's cluster id; empty before the first record.
+    pub cluster_id: Arc<str>,
+    /// The lowest producer id nobody has.
+    pub next_producer_id: i64,
+    topics: Arc<BTreeMap<Arc<str>, Arc<Topic>>>,
+    names: Arc<BTreeMap<[u8; 16], Arc<str>>>,
+}
+
+/// One topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its id, never reused.
+    pub id: Uuid,
+    /// Its partitions, by index.
+    pub partitions: Vec<PartitionState>,
+    /// Configs set on the topic, by Kafka's names.
+    pub configs: BTreeMap<String, String>,
+}
+
+/// One partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionState {
+    /// Grows by one at each start of the broker.
+    pub leader_epoch: i32,
+    /// The id of the data directory that holds it.
+    pub directory: Uuid,
+}
+
+impl Image {
+    /// The topic of this name.
+    pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.topics.get(name)
+    }
+
+    /// The topic with this id.
+    pub fn topic_by_id(&self, id: Uuid) -> Option<&Arc<Topic>> {
+        self.topic(self.names.get(&id.0)?)
+    }
+
+    /// All topics, in name order.
+    pub fn topics(&self) -> impl ExactSizeIterator<Item = &Arc<Topic>> {
+        self.topics.values()
+    }
+
+    /// Partitions of all topics.
+    pub fn partition_count(&self) -> usize {
+        self.topics.values().map(|topic| topic.partitions.len()).sum()
+    }
+
+    /// The image after one more record. A record that does not fit (an unknown topic, a name taken) is an
+    /// error: records are checked before they are proposed, so it means a damaged or foreign log.
+    pub fn apply(&mut self, record: &Record) -> Result<(), String> {
+        match record {
+            Record::Cluster { cluster_id } => self.cluster_id = cluster_id.as_str().into(),
+            Record::Started => self.bump_epochs(),
+            Record::Topic { name, id, partitions, configs } => {
+                if self.topics.contains_key(name.as_str()) || self.names.contains_key(&id.0) {
+                    return Err(format!("topic {name} ({id}) exists already"));
+                }
+                let name: Arc<str> = name.as_str().into();
+                let partitions = partitions.iter().map(PartitionState::from).collect();
+                let topic = Topic { name: name.clone(), id: *id, partitions, configs: configs.clone() };
+                Arc::make_mut(&mut self.names).insert(id.0, name.clone());
+                Arc::make_mut(&mut self.topics).insert(name, Arc::new(topic));
+            }
+            Record::Partitions { topic, added } => {
+                self.topic_mut(*topic)?.partitions.extend(added.iter().map(PartitionState::from));
+            }
+            Record::RemoveTopic { topic } => {
+                let name = Arc::make_mut(&mut self.names)
+                    .remove(&topic.0)
+                    .ok_or_else(|| format!("there is no topic {topic}"))?;
+                Arc::make_mut(&mut self.topics).remove(&name);
+            }
+            Record::TopicConfig { topic, name, value } => {
+                let configs = &mut self.topic_mut(*topic)?.configs;
+                match value {
+                    Some(value) => configs.insert(name.clone(), value.clone()),
+                    None => configs.remove(name),
+                };
+            }
+            Record::ProducerIds { next } => self.next_producer_id = *next,
+        }
+        self.version += 1;
+        Ok(())
+    }
+
+    /// The records that make this image from nothing: what a compacted metadata log holds.
+    pub fn records(&self) -> Vec<Record> {
+        let mut records = vec![
+            Record::Cluster { cluster_id: self.cluster_id.to_string() },
+            Record::ProducerIds { next: self.next_producer_id },
+        ];
+        records.extend(self.topics.values().map(|topic| Record::Topic {
+            name: topic.name.to_string(),
+            id: topic.id,
+            partitions: topic.partitions.iter().map(PartitionRecord::from).collect(),
+            configs: topic.configs.clone(),
+        }));
+        records
+    }
+
+    fn topic_mut(&mut self, id: Uuid) -> Result<&mut Topic, String> {
+        let name = self.names.get(&id.0).ok_or_else(|| format!("there is no topic {id}"))?;
+        let topic = Arc::make_mut(&mut self.topics).get_mut(name).expect("every id's name has a topic");
+        Ok(Arc::make_mut(topic))
+    }
+
+    fn bump_epochs(&mut self) {
+        for topic in Arc::make_mut(&mut self.topics).values_mut() {
+            for partition in &mut Arc::make_mut(topic).partitions {
+                partition.leader_epoch += 1;
+            }
+        }
+    }
+}
+
+impl Topic {
+    /// The partition with this index.
+    pub fn partition(&self, index: i32) -> Option<&PartitionState> {
+        self.partitions.get(usize::try_from(index).ok()?)
+    }
+}
+
+impl From<&PartitionRecord> for PartitionState {
+    fn from(record: &PartitionRecord) -> Self {
+        Self { leader_epoch: record.leader_epoch, directory: record.directory }
+    }
+}
+
+impl From<&PartitionState> for PartitionRecord {
+    fn from(state: &PartitionState) -> Self {
+        Self { leader_epoch: state.leader_epoch, directory: state.directory }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(name: &str, id: u8, partitions: usize) -> Record {
+        let partition = PartitionRecord { leader_epoch: 0, directory: Uuid([9; 16]) };
+        Record::Topic {
+            name: name.into(),
+            id: Uuid([id; 16]),
+            partitions: vec![partition; partitions],
+            configs: BTreeMap::from([("retention.ms".into(), "1".into())]),
+        }
+    }
+
+    fn image(records: &[Record]) -> Image {
+        let mut image = Image::default();
+        for record in records {
+            image.apply(record).expect("the record fits");
+        }
+        image
+    }
+
+    #[test]
+    fn each_start_raises_every_leader_epoch_by_one() {
+        let before = image(&[Record::Cluster { cluster_id: "c".into() }, topic("a", 1, 2), Record::Started]);
+        let epochs = |image: &Image| -> Vec<i32> {
+            image.topics().flat_map(|t| t.partitions.iter().map(|p| p.leader_epoch)).collect()
+        };
+        assert_eq!(epochs(&before), [1, 1]);
+        let mut after = before.clone();
+        after.apply(&topic("b", 2, 1)).unwrap();
+        after.apply(&Record::Started).unwrap();
+        assert_eq!(epochs(&after), [2, 2, 1]);
+        assert_eq!(epochs(&before), [1, 1], "an image does not change under its readers");
+    }
+
+    #[test]
+    fn a_compacted_log_gives_the_same_image() {
+        let full = image(&[
+            Record::Cluster { cluster_id: "c".into() },
+            topic("a", 1, 2),
+            topic("b", 2, 1),
+            Record::Partitions {
+                topic: Uuid([2; 16]),
+                added: vec![PartitionRecord { leader_epoch: 0, directory: Uuid([8; 16]) }],
+            },
+            Record::TopicConfig { topic: Uuid([2; 16]), name: "retention.ms".into(), value: None },
+            Record::RemoveTopic { topic: Uuid([1; 16]) },
+            Record::Started,
+            Record::ProducerIds { next: 1000 },
+        ]);
+        let mut compacted = image(&full.records());
+        compacted.version = full.version;
+        assert_eq!(compacted, full);
+    }
+
+    #[test]
+    fn records_that_do_not_fit_are_refused() {
+        let mut image = image(&[topic("a", 1, 1)]);
+        assert!(image.apply(&topic("a", 2, 1)).is_err(), "the name is taken");
+        assert!(image.apply(&topic("b", 1, 1)).is_err(), "the id is taken");
+        assert!(image.apply(&Record::RemoveTopic { topic: Uuid([7; 16]) }).is_err());
+    }
+
+    #[test]
+    fn a_line_round_trips_and_damage_is_seen() {
+        let record = topic("a", 1, 1);
+        let line = record.to_line();
+        assert_eq!(Record::from_line(line.trim_end()), Ok(record));
+        for at in 0..line.len() - 1 {
+            let mut damaged = line.clone().into_bytes();
+            damaged[at] ^= 1;
+            let damaged = String::from_utf8(damaged).unwrap();
+            assert!(Record::from_line(damaged.trim_end_matches('\n')).is_err(), "byte {at}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Metadata records: what the metadata log holds, one line of text each.
+//!
+//! A line is the CRC-32C of its JSON in eight hexadecimal digits, a space, the JSON, a newline. It can be
+//! read with `cat`; a torn last line is recognised and cut. See `docs/FORMAT.md`.
+
+use ringlog_wire::Uuid;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// One durable change of the cluster's metadata. Applied in order they give the image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Record {
+    /// The first record of every metadata log.
+    Cluster {
+        /// Kafka's cluster id: 22 characters of base64url.
+        cluster_id: String,
+    },
+    /// The broker started: the leader epoch of every partition grows by one.
+    Started,
+    /// A topic was created (or, in a compacted log, exists).
+    Topic {
+        /// Its name.
+        name: String,
+        /// Its id, never reused.
+        #[serde(with = "uuid_text")]
+        id: Uuid,
+        /// Its partitions, by index.
+        partitions: Vec<PartitionRecord>,
+        /// Configs set on the topic, by Kafka's names.
+        configs: BTreeMap<String, String>,
+    },
+    /// Partitions were added to a topic.
+    Partitions {
+        /// The topic.
+        #[serde(with = "uuid_text")]
+        topic: Uuid,
+        /// The new partitions; the first has the index of the topic's former count.
+        added: Vec<PartitionRecord>,
+    },
+    /// A topic was deleted.
+    RemoveTopic {
+        /// The topic.
+        #[serde(with = "uuid_text")]
+        topic: Uuid,
+    },
+    /// A config of a topic was set, or with no value reset to the broker's default.
+    TopicConfig {
+        /// The topic.
+        #[serde(with = "uuid_text")]
+        topic: Uuid,
+        /// Kafka's name.
+        name: String,
+        /// The value, or `None` to go back to the default.
+        value: Option<String>,
+    },
+    /// Producer ids below `next` have been handed to shards.
+    ProducerIds {
+        /// The lowest id nobody has.
+        next: i64,
+    },
+}
+
+/// One partition as a record holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartitionRecord {
+    /// Its leader epoch when the record was written.
+    pub leader_epoch: i32,
+    /// The id of the data directory that holds it (`directory.id` in `meta.properties`).
+    #[serde(with = "uuid_text")]
+    pub directory: Uuid,
+}
+
+impl Record {
+    /// The record's line, newline included.
+    pub fn to_line(&self) -> String {
+        let json = serde_json::to_string(self).expect("a record has only string keys");
+        format!("{:08x} {json}\n", crc32c::crc32c(json.as_bytes()))
+    }
+
+    /// Reads one line, without its newline.
+    pub fn from_line(line: &str) -> Result<Self, RecordError> {
+        let (crc, json) = line.split_once(' ').ok_or(RecordError::Shape)?;
+        let crc = u32::from_str_radix(crc, 16).map_err(|_| RecordError::Shape)?;
+        if crc != crc32c::crc32c(json.as_bytes()) {
+            return Err(RecordError::Checksum);
+        }
+        serde_json::from_str(json).map_err(|error| RecordError::Content(error.to_string()))
+    }
+}
+
+/// Why a line of the metadata log cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordError {
+    /// Not a checksum, a space and text.
+    Shape,
+    /// The checksum does not match.
+    Checksum,
+    /// The checksum holds, the content is not a record this version knows.
+    Content(String),
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shape => write!(f, "is not a checksummed record"),
+            Self::Checksum => write!(f, "does not match its checksum"),
+            Self::Content(why) => write!(f, "is not a record this version knows: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for RecordError {}
+
+/// Ids as Kafka writes them in text: base64url without padding.
+mod uuid_text {
+    use ringlog_wire::Uuid;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&id.to_string())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse()
+            .map_err(|_| D::Error::custom(format!("`{text}` is not an id of 22 base64url characters")))
+    }
+}
