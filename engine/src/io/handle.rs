@@ -68,10 +68,12 @@ impl Io {
     /// Asks every pending operation to end: for a shard that stops.
     pub fn cancel_all(&self) {
         let inner = &mut *self.0.borrow_mut();
-        for (token, slot) in &inner.pending {
-            if !slot.ended {
-                inner.driver.cancel(*token);
-            }
+        let mut tokens: Vec<Token> =
+            inner.pending.iter().filter(|(_, slot)| !slot.ended).map(|(token, _)| *token).collect();
+        // In the order of their submission, so that a simulated run repeats.
+        tokens.sort_unstable();
+        for token in tokens {
+            inner.driver.cancel(token);
         }
     }
 

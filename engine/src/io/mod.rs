@@ -27,6 +27,8 @@ mod op;
 mod page_cache;
 mod poll;
 mod probe;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod small_file;
 mod time;
 mod uring;

@@ -1,0 +1,218 @@
+//! One simulated file: what a live process reads, and what of it a power cut leaves.
+
+use super::random::Random;
+use bytes::Bytes;
+use std::collections::BTreeSet;
+
+/// File systems place data in blocks of this size; extents are converted and shared flushes judged by it.
+pub(super) const BLOCK: u64 = 4096;
+
+/// What a device writes whole or not at all.
+const SECTOR: usize = 512;
+
+/// A file's two contents. The live one is what every read sees; the durable one is what is certain to be there after a
+/// power cut, and `pending` are the changes since, in the order in which they took effect: each of them may or
+/// may not survive, and a write may be torn.
+#[derive(Default)]
+pub(super) struct SimFile {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    /// Blocks whose extent is durably marked as written: a flush of the device makes new data in them durable. Data
+    /// in other blocks reads back as zeroes unless this very file was synced.
+    established: BTreeSet<u64>,
+    pending: Vec<Change>,
+}
+
+struct Change {
+    sequence: u64,
+    what: What,
+}
+
+enum What {
+    Size(u64),
+    /// `cached`: the bytes lie in the page cache, where no flush of the device finds them.
+    Write {
+        pos: u64,
+        bytes: Bytes,
+        cached: bool,
+    },
+}
+
+/// How much of what is pending a power cut leaves. Drawn once for a cut, so that extremes come up often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Survival {
+    Nothing,
+    Everything,
+    /// Each change by itself.
+    Some,
+}
+
+impl Survival {
+    pub(super) fn draw(random: &mut Random) -> Self {
+        match random.below(4) {
+            0 => Self::Nothing,
+            1 => Self::Everything,
+            _ => Self::Some,
+        }
+    }
+
+    pub(super) fn survives(self, random: &mut Random) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Everything => true,
+            Self::Some => random.one_in(2),
+        }
+    }
+}
+
+impl SimFile {
+    /// A file that has been there, whole and durable, since before the world began.
+    pub(super) fn durable(content: &[u8]) -> Self {
+        let mut file = Self { live: content.to_vec(), durable: content.to_vec(), ..Self::default() };
+        file.established = (0..file.blocks()).collect();
+        file
+    }
+
+    pub(super) fn live(&self) -> &[u8] {
+        &self.live
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.live.len() as u64
+    }
+
+    /// Blocks of the durable content, a last partial one included.
+    fn blocks(&self) -> u64 {
+        (self.durable.len() as u64).div_ceil(BLOCK)
+    }
+
+    pub(super) fn read(&self, pos: u64, len: usize) -> Bytes {
+        let from = usize::try_from(pos).map_or(self.live.len(), |pos| pos.min(self.live.len()));
+        let to = from.saturating_add(len).min(self.live.len());
+        Bytes::copy_from_slice(&self.live[from..to])
+    }
+
+    pub(super) fn write(&mut self, sequence: u64, pos: u64, bytes: Bytes, cached: bool) {
+        let end = pos + bytes.len() as u64;
+        if end > self.len() {
+            self.set_len(sequence, end);
+        }
+        overwrite(&mut self.live, pos, &bytes);
+        self.pending.push(Change { sequence, what: What::Write { pos, bytes, cached } });
+    }
+
+    pub(super) fn set_len(&mut self, sequence: u64, len: u64) {
+        resize(&mut self.live, len);
+        self.pending.push(Change { sequence, what: What::Size(len) });
+    }
+
+    /// A sync of this very file, submitted when `covered` changes had taken effect: those are durable now.
+    pub(super) fn sync_all(&mut self, covered: u64) {
+        let later = self.pending.iter().position(|change| change.sequence > covered);
+        let rest = self.pending.split_off(later.unwrap_or(self.pending.len()));
+        for change in std::mem::replace(&mut self.pending, rest) {
+            match change.what {
+                What::Size(len) => self.set_durable_len(len),
+                What::Write { pos, bytes, .. } => {
+                    overwrite(&mut self.durable, pos, &bytes);
+                    self.established.extend(blocks_of(pos, bytes.len()));
+                }
+            }
+        }
+    }
+
+    /// A flush of the device: of the changes covered, only data in established blocks becomes durable.
+    pub(super) fn flush(&mut self, covered: u64) {
+        let mut rest = Vec::new();
+        // Blocks with an older change that stays pending: a newer one must not get ahead of it, or a cut could
+        // put the older data back over it.
+        let mut held: BTreeSet<u64> = BTreeSet::new();
+        // A change of size that is still pending may cut off what lies beyond it.
+        let mut len = self.durable.len() as u64;
+        for change in std::mem::take(&mut self.pending) {
+            let What::Write { pos, bytes, cached: false } = &change.what else {
+                match &change.what {
+                    What::Size(to) => len = len.min(*to),
+                    What::Write { pos, bytes, .. } => held.extend(blocks_of(*pos, bytes.len())),
+                }
+                rest.push(change);
+                continue;
+            };
+            if change.sequence > covered {
+                held.extend(blocks_of(*pos, bytes.len()));
+                rest.push(change);
+                continue;
+            }
+            for block in blocks_of(*pos, bytes.len()) {
+                let from = (block * BLOCK).max(*pos);
+                let to = ((block + 1) * BLOCK).min(pos + bytes.len() as u64);
+                let part = bytes.slice(cut(from - pos)..cut(to - pos));
+                if to <= len && self.established.contains(&block) && !held.contains(&block) {
+                    overwrite(&mut self.durable, from, &part);
+                } else {
+                    held.insert(block);
+                    let what = What::Write { pos: from, bytes: part, cached: false };
+                    rest.push(Change { sequence: change.sequence, what });
+                }
+            }
+        }
+        self.pending = rest;
+    }
+
+    /// The power goes: the durable content stays, and what of the pending changes the seed lets survive.
+    pub(super) fn power_cut(&mut self, survival: Survival, random: &mut Random) {
+        for change in std::mem::take(&mut self.pending) {
+            if !survival.survives(random) {
+                continue;
+            }
+            match change.what {
+                What::Size(len) => self.set_durable_len(len),
+                What::Write { pos, bytes, .. } => {
+                    let torn = survival == Survival::Some && random.one_in(2);
+                    // Torn by sectors or by blocks.
+                    let unit = if random.one_in(2) { SECTOR } else { cut(BLOCK) };
+                    for (index, part) in bytes.chunks(unit).enumerate() {
+                        if torn && random.one_in(2) {
+                            continue;
+                        }
+                        let from = pos + (index * unit) as u64;
+                        overwrite(&mut self.durable, from, part);
+                        self.established.extend(blocks_of(from, part.len()));
+                    }
+                }
+            }
+        }
+        self.live = self.durable.clone();
+    }
+
+    /// Bytes change by themselves, as on a bad disk.
+    pub(super) fn damage(&mut self, pos: u64, bytes: &[u8]) {
+        overwrite(&mut self.live, pos, bytes);
+        overwrite(&mut self.durable, pos, bytes);
+    }
+
+    fn set_durable_len(&mut self, len: u64) {
+        resize(&mut self.durable, len);
+        let blocks = self.blocks();
+        self.established.retain(|block| *block < blocks);
+    }
+}
+
+fn blocks_of(pos: u64, len: usize) -> std::ops::Range<u64> {
+    pos / BLOCK..(pos + len as u64).div_ceil(BLOCK)
+}
+
+fn cut(len: u64) -> usize {
+    usize::try_from(len).expect("a simulated file fits in memory")
+}
+
+fn resize(content: &mut Vec<u8>, len: u64) {
+    content.resize(cut(len), 0);
+}
+
+/// Writes over what is there; past the end nothing is kept (the size that would hold it did not survive).
+fn overwrite(content: &mut [u8], pos: u64, bytes: &[u8]) {
+    let from = cut(pos).min(content.len());
+    let to = (from + bytes.len()).min(content.len());
+    content[from..to].copy_from_slice(&bytes[..to - from]);
+}
