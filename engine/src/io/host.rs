@@ -90,6 +90,9 @@ pub fn prove_free(address: SocketAddr) -> io::Result<()> {
 
 /// Pins the calling thread to one core.
 pub fn pin(core: usize) -> io::Result<()> {
+    if core >= rustix::thread::CpuSet::MAX_CPU {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no such processor"));
+    }
     let mut set = rustix::thread::CpuSet::new();
     set.set(core);
     Ok(rustix::thread::sched_setaffinity(None, &set)?)

@@ -119,7 +119,8 @@ fn shard_thread<T: 'static, F: Future<Output = T> + 'static>(
     main: impl FnOnce(Shard) -> F,
 ) -> Result<Option<T>, StartError> {
     let _abort = AbortOnPanic;
-    let made = pin(core)
+    let made = core
+        .map_or(Ok(()), crate::io::host::pin)
         .map_err(|error| StartError::Thread { shard: id, error })
         .and_then(|()| driver(id).map_err(|error| StartError::Driver { shard: id, error }));
     if made.is_err() {
@@ -135,16 +136,6 @@ fn shard_thread<T: 'static, F: Future<Output = T> + 'static>(
     let result = executor.block_on(main(shard));
     executor.finish();
     Ok(Some(result))
-}
-
-fn pin(core: Option<usize>) -> io::Result<()> {
-    let Some(core) = core else { return Ok(()) };
-    if core >= rustix::thread::CpuSet::MAX_CPU {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no such processor"));
-    }
-    let mut set = rustix::thread::CpuSet::new();
-    set.set(core);
-    Ok(rustix::thread::sched_setaffinity(None, &set)?)
 }
 
 /// The message has been printed by the panic hook when this comes to run.

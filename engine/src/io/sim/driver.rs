@@ -27,7 +27,7 @@ impl Notifier for Bell {
 }
 
 /// What a turn takes of a shard that is alone in its world.
-const TURN: Duration = Duration::from_micros(1);
+const TURN: Duration = Duration::from_micros(50);
 
 pub(super) struct SimDriver {
     world: Rc<RefCell<World>>,
