@@ -7,5 +7,8 @@
 //! - [`log`]: one partition's log on this broker.
 //! - [`batch`]: record batch v2: view, verify, stamp.
 
+pub mod batch;
 pub mod io;
+pub mod limits;
+pub mod log;
 pub mod shard;

@@ -1,0 +1,38 @@
+//! Every bound of the engine, with the sum that gives it.
+
+/// The unit of writes in [`crate::io::FileMode::Blocks`]: a page, and no smaller than any device's sector.
+pub const BLOCK: u64 = 4096;
+
+/// A tail buffer that must grow grows to this at once: four 16 KiB batches (the Java producer's default).
+pub const ARENA_BYTES_MIN: usize = 64 << 10;
+
+/// The most one tail buffer grows to, and with it the usual size of one write: at 1 MiB a direct write costs
+/// within 5 % of what it costs at any larger size, and one log pins at most this much beyond what it caches.
+pub const ARENA_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of one log that may be placed and not yet written; more are refused until the disk has caught up.
+/// 64 MiB is about half a second of one NVMe drive.
+pub const UNWRITTEN_BYTES_MAX: usize = 64 << 20;
+
+/// The first step of space prepared for a segment: one batch of most producers, so that ten thousand
+/// partitions with a batch each prepare 640 MiB and not terabytes.
+pub const PREPARE_BYTES_MIN: u64 = 64 << 10;
+
+/// The largest step of space prepared for a segment: at 1 GB/s into one log, 30 jobs a second.
+pub const PREPARE_BYTES_MAX: u64 = 32 << 20;
+
+/// Bytes read at once while scanning a segment.
+pub const SCAN_BYTES: usize = 1 << 20;
+
+/// Largest batch taken for possible while scanning: 2 GiB is what the length field holds, and Kafka's
+/// `max.message.bytes` may be raised to; a batch never spans segments, so the file bounds it too.
+pub const BATCH_BYTES_MAX: usize = i32::MAX as usize;
+
+/// Bytes written between two checkpoints of a log: recovery scans at most this and what was in flight,
+/// at about 2 GB/s, so 8 ms per log.
+pub const CHECKPOINT_BYTES: u64 = 16 << 20;
+
+const _: () =
+    assert!(ARENA_BYTES_MAX.is_multiple_of(BLOCK as usize) && ARENA_BYTES_MIN.is_multiple_of(BLOCK as usize));
+const _: () = assert!(PREPARE_BYTES_MIN.is_multiple_of(BLOCK) && PREPARE_BYTES_MAX.is_multiple_of(BLOCK));
+const _: () = assert!(SCAN_BYTES.is_multiple_of(BLOCK as usize) && ARENA_BYTES_MAX < UNWRITTEN_BYTES_MAX);

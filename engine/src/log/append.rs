@@ -1,0 +1,289 @@
+//! Appending: what is checked, which offsets and epochs are given, where the bytes are placed.
+
+use super::config::TimestampType;
+use super::error::AppendError;
+use super::producers::{Check, ProducerError};
+use super::segment::{Incoming, Segment};
+use super::tail::Tail;
+use super::{Log, Offset, State};
+use crate::batch::{self, BatchError, Header};
+use crate::io::WallTime;
+use crate::limits::UNWRITTEN_BYTES_MAX;
+use bytes::Bytes;
+
+/// How a leader appends.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaderAppend {
+    /// The leader epoch, stamped into each batch.
+    pub epoch: i32,
+    /// Who wrote the batch: clients may send less than the broker's own parts.
+    pub origin: Origin,
+    /// The broker's time.
+    pub now: WallTime,
+}
+
+/// Who wrote a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A producer: exactly one batch, base offset 0, no control batches.
+    Client,
+    /// The broker itself: a coordinator's records, transaction markers.
+    Coordinator,
+}
+
+/// What has been appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// The first record's offset.
+    pub base_offset: Offset,
+    /// The last record's offset.
+    pub last_offset: Offset,
+    /// Whether these are the offsets of the same batch sent before. It may still be in flight: wait for it as for
+    /// a new one.
+    pub duplicate: bool,
+    /// The broker's time stamped into the batch, with `message.timestamp.type=LogAppendTime`.
+    pub log_append_time: Option<i64>,
+    /// Whether `flush.messages` asks that it be durable before it is acknowledged, whatever `acks` says.
+    pub sync_first: bool,
+}
+
+impl Log {
+    /// Appends what a client or a coordinator sent: one batch. It is checked, gets the log's next offsets and the leader's
+    /// epoch, and lies in the tail buffer when this returns; [`Log::wait_written`] and [`Log::wait_durable`] tell
+    /// when it may be acknowledged.
+    pub fn append(&self, batches: &Bytes, as_leader: LeaderAppend) -> Result<Appended, AppendError> {
+        let mut state = self.0.state.borrow_mut();
+        let state = &mut *state;
+        state.takes_appends()?;
+        let header = checked(batches, as_leader.origin, &state.config, as_leader.now)?;
+        if state.epochs.latest().is_some_and(|latest| as_leader.epoch < latest) {
+            return Err(AppendError::StaleEpoch);
+        }
+        if header.has_producer_id() && as_leader.origin == Origin::Client {
+            match state.producers.check(&header).map_err(producer_error)? {
+                Check::Append => {}
+                Check::Duplicate { base_offset, last_offset, timestamp } => {
+                    let log_append_time =
+                        (state.config.timestamp_type == TimestampType::LogAppendTime).then_some(timestamp);
+                    let sync_first = state.wants_sync_first(last_offset);
+                    return Ok(Appended {
+                        base_offset,
+                        last_offset,
+                        duplicate: true,
+                        log_append_time,
+                        sync_first,
+                    });
+                }
+            }
+        }
+        let log_append_time =
+            (state.config.timestamp_type == TimestampType::LogAppendTime).then_some(as_leader.now.0);
+        let mut header = header;
+        header.base_offset = state.marks.log_end;
+        header.leader_epoch = as_leader.epoch;
+        if let Some(now) = log_append_time {
+            header.max_timestamp = now;
+        }
+        let placed = self.place(state, &batches[..header.total_len()], &header, as_leader.now)?;
+        batch::stamp(placed, header.base_offset, as_leader.epoch);
+        if let Some(now) = log_append_time {
+            batch::stamp_log_append_time(placed, now);
+        }
+        state.took(&header, as_leader.now);
+        self.start_writer(state);
+        Ok(Appended {
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+            duplicate: false,
+            log_append_time,
+            sync_first: state.wants_sync_first(header.last_offset()),
+        })
+    }
+
+    /// Appends what the partition's leader has sent: batches with their offsets and epochs. A part of a batch at the end is
+    /// left out. Offsets may leave gaps (the leader's log may be compacted) but never go back; all batches are checked
+    /// before the first is taken.
+    pub fn append_as_follower(&self, batches: &Bytes) -> Result<Appended, AppendError> {
+        let mut state = self.0.state.borrow_mut();
+        let state = &mut *state;
+        state.takes_appends()?;
+        let mut expected = state.marks.log_end;
+        let mut headers = Vec::new();
+        let mut rest = &batches[..];
+        while let Some(len) = batch::whole_len(rest) {
+            let header = batch::verify(&rest[..len]).map_err(batch_error)?;
+            if header.base_offset < expected {
+                return Err(AppendError::OutOfOrderOffset { expected });
+            }
+            expected = header.next_offset();
+            headers.push(header);
+            rest = &rest[len..];
+        }
+        let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
+            return Err(AppendError::Invalid { why: "no whole batch" });
+        };
+        let (base_offset, last_offset) = (first.base_offset, last.last_offset());
+        let now = self.0.shard.wall_time();
+        let mut at = 0;
+        for header in &headers {
+            let len = header.total_len();
+            self.place(state, &batches[at..at + len], header, now)?;
+            state.took(header, now);
+            at += len;
+        }
+        self.start_writer(state);
+        let sync_first = state.wants_sync_first(last_offset);
+        Ok(Appended { base_offset, last_offset, duplicate: false, log_append_time: None, sync_first })
+    }
+
+    /// Places a batch at the end of the log, in a new segment if the active one is full for it.
+    fn place<'a>(
+        &self,
+        state: &'a mut State,
+        batch: &[u8],
+        header: &Header,
+        now: WallTime,
+    ) -> Result<&'a mut [u8], AppendError> {
+        let incoming = Incoming {
+            len: batch.len(),
+            last_offset: header.last_offset(),
+            max_timestamp: header.max_timestamp,
+        };
+        if state.active().is_full_for(&incoming, &state.config, now.0) {
+            self.roll(state, header, now);
+        }
+        let interval = state.config.index_interval_bytes;
+        state.active_mut().note(header, interval);
+        let tail = state.tails.back_mut().expect("the active segment has a tail");
+        Ok(tail.place(batch, header.base_offset..header.next_offset()))
+    }
+
+    /// Begins a new segment. Its file is created by the writer when it gets there; until then batches gather in its tail.
+    fn roll(&self, state: &mut State, first: &Header, now: WallTime) {
+        let end = state.marks.log_end;
+        // A gap in the offsets belongs inside a segment, unless no segment can reach across it.
+        let reach = first.last_offset() - end > i64::from(i32::MAX);
+        let base = if reach { first.base_offset } else { end };
+        let mut segment = Segment::new(base, now.0);
+        let before = state.active();
+        assert!(
+            base > before.base,
+            "a segment that is left has batches, or cannot reach the next one's offset"
+        );
+        segment.prepared.go_on_from(&before.prepared);
+        state.snapshots.insert(base, state.producers.snapshot());
+        state.segments.insert(base, segment);
+        state.tails.push_back(Tail::new(base, 0, Bytes::new(), base));
+    }
+}
+
+impl State {
+    fn takes_appends(&self) -> Result<(), AppendError> {
+        if let Some(failed) = &self.failed {
+            return Err(AppendError::Failed(failed.clone()));
+        }
+        if self.no_space {
+            return Err(AppendError::NoSpace);
+        }
+        if self.changing {
+            return Err(AppendError::Busy);
+        }
+        if self.unwritten_bytes() >= UNWRITTEN_BYTES_MAX {
+            return Err(AppendError::Busy);
+        }
+        Ok(())
+    }
+
+    /// A batch lies in the tail buffer: the log ends after it, and knows its epoch and its producer.
+    fn took(&mut self, header: &Header, now: WallTime) {
+        self.marks.log_end = header.next_offset();
+        self.marks.check();
+        if header.leader_epoch >= SMALLEST_EPOCH {
+            self.epochs.assign(header.leader_epoch, header.base_offset);
+        }
+        if header.has_producer_id() {
+            self.producers.apply(header, now.0);
+        }
+    }
+
+    fn wants_sync_first(&self, last_offset: Offset) -> bool {
+        let unsynced = last_offset + 1 - self.marks.durable;
+        u64::try_from(unsynced).is_ok_and(|unsynced| unsynced >= self.config.flush_messages)
+    }
+}
+
+/// Checks what a leader is asked to append, all but the producer's sequence (Kafka's `UnifiedLog` and `LogValidator`).
+fn checked(
+    batches: &[u8],
+    origin: Origin,
+    config: &super::LogConfig,
+    now: WallTime,
+) -> Result<Header, AppendError> {
+    let Some(len) = batch::whole_len(batches) else {
+        // Kafka looks at the magic before the length.
+        return Err(if batch::is_other_magic(batches) {
+            AppendError::UnsupportedMagic
+        } else {
+            AppendError::Corrupt
+        });
+    };
+    if len > config.max_message_bytes as usize && origin == Origin::Client {
+        return Err(AppendError::TooLarge);
+    }
+    if len > config.segment_bytes as usize {
+        return Err(AppendError::TooLargeForSegment);
+    }
+    let header = batch::verify(&batches[..len]).map_err(batch_error)?;
+    if len != batches.len() {
+        return Err(AppendError::Invalid { why: "more than one batch" });
+    }
+    if origin == Origin::Client {
+        batch::verify_counts(&header).map_err(batch_error)?;
+        if header.base_offset != 0 {
+            return Err(AppendError::Invalid { why: "the base offset is not 0" });
+        }
+        if header.is_control() {
+            return Err(AppendError::Invalid { why: "clients may not write control records" });
+        }
+        if header.has_producer_id() && header.base_sequence < 0 {
+            return Err(AppendError::Invalid { why: "a producer id without a sequence" });
+        }
+    }
+    if config.timestamp_type == TimestampType::CreateTime {
+        for timestamp in [header.base_timestamp, header.max_timestamp] {
+            check_timestamp(timestamp, config, now)?;
+        }
+    }
+    Ok(header)
+}
+
+fn check_timestamp(timestamp: i64, config: &super::LogConfig, now: WallTime) -> Result<(), AppendError> {
+    if timestamp == NO_TIMESTAMP {
+        return Ok(());
+    }
+    let before = now.0.saturating_sub(timestamp);
+    let too_early = u64::try_from(before).is_ok_and(|before| before > config.timestamp_before_max_ms);
+    let too_late = before < 0 && before.unsigned_abs() > config.timestamp_after_max_ms;
+    if too_early || too_late { Err(AppendError::InvalidTimestamp) } else { Ok(()) }
+}
+
+/// What a record without a timestamp carries.
+const NO_TIMESTAMP: i64 = -1;
+
+fn batch_error(error: BatchError) -> AppendError {
+    match error {
+        BatchError::Magic => AppendError::UnsupportedMagic,
+        BatchError::Corrupt => AppendError::Corrupt,
+        BatchError::Invalid(why) => AppendError::Invalid { why },
+    }
+}
+
+fn producer_error(error: ProducerError) -> AppendError {
+    match error {
+        ProducerError::OutOfOrderSequence => AppendError::OutOfOrderSequence,
+        ProducerError::InvalidEpoch => AppendError::InvalidProducerEpoch,
+    }
+}
+
+/// Batches below it carry no leader epoch (-1).
+pub(super) const SMALLEST_EPOCH: i32 = 0;

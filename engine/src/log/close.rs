@@ -1,0 +1,135 @@
+//! The clean end of a log: everything written and durable, no prepared space, Kafka's files beside the segments.
+
+use super::error::LogFailed;
+use super::files::{INDEX, SNAPSHOT, TIME_INDEX, write_file};
+use super::{Log, LogDir};
+use crate::io::Io;
+use bytes::Bytes;
+use std::io;
+use std::path::{Path, PathBuf};
+
+impl Log {
+    /// Stops the log: waits until everything is written, durable and sealed, gives the active segment the form of a sealed
+    /// one, and writes a checkpoint, so that the next open has nothing to scan. Appends are refused from now on.
+    pub async fn close(self) -> Result<(), LogFailed> {
+        self.0.state.borrow_mut().changing = true;
+        let result = self.finish().await;
+        if let Err((doing, path, error)) = result {
+            self.fail(doing, &path, error);
+        }
+        let failed = self.failed();
+        self.end(LogFailed::Closed);
+        let files = self.take_files();
+        for file in files {
+            // Everything in them is durable: what closing them says changes nothing.
+            let _ = self.0.shard.io().close(file).await;
+        }
+        self.0.chunks.clear();
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn finish(&self) -> Result<(), (&'static str, PathBuf, io::Error)> {
+        if self.settle().await.is_err() {
+            return Ok(());
+        }
+        let checkpoint = self.sum_up();
+        let (file, base, offsets, times) = {
+            let mut state = self.0.state.borrow_mut();
+            let active = state.active_mut();
+            active.end_time_index();
+            let indexes = active.indexes.as_ref().expect("the active segment's indexes are in memory");
+            let file = active.blocks.clone().expect("a settled log's active segment has a file");
+            (file, active.base, indexes.offsets.encode(), indexes.times.encode())
+        };
+        let place = &self.0.place;
+        let io = self.0.shard.io();
+        let path = self.log_path(base);
+        let cut = |error| ("cut", path.clone(), error);
+        io.truncate(file.clone(), checkpoint.pos).await.map_err(cut)?;
+        io.sync_file(file).await.map_err(cut)?;
+        let files = [
+            (place.offset_file(base, INDEX), offsets),
+            (place.offset_file(base, TIME_INDEX), times),
+            (place.offset_file(checkpoint.offset, SNAPSHOT), self.0.state.borrow().producers.snapshot()),
+        ];
+        for (path, bytes) in files {
+            let written = write_file(io, place, &path, Bytes::from(bytes)).await;
+            written.map_err(|error| ("write", path, error))?;
+        }
+        self.write_checkpoint(checkpoint)
+            .await
+            .map_err(|error| ("write checkpoint of", place.path.clone(), error))
+    }
+
+    /// Waits until nothing is on its way: all placed is written and durable, all segments but the active one are sealed, no step
+    /// of space is being prepared and no checkpoint is being written.
+    pub(super) async fn settle(&self) -> Result<(), LogFailed> {
+        let end = self.marks().log_end;
+        self.wait_written(end).await?;
+        self.wait_durable(end).await?;
+        loop {
+            let moved = self.0.moved.next();
+            let prepared = self.0.prepared.next();
+            let (preparing, busy) = {
+                let state = self.0.state.borrow();
+                if let Some(failed) = &state.failed {
+                    return Err(failed.clone());
+                }
+                let preparing = state.segments.values().any(|segment| segment.prepared.pending);
+                (
+                    preparing,
+                    state.sealer_runs || state.checkpoint_runs || state.writer_runs || state.syncer_runs,
+                )
+            };
+            if preparing {
+                prepared.await;
+            } else if busy {
+                moved.await;
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take_files(&self) -> Vec<crate::io::File> {
+        let mut state = self.0.state.borrow_mut();
+        let segments = state.segments.values_mut();
+        segments.flat_map(|segment| segment.blocks.take().into_iter().chain(segment.cached.take())).collect()
+    }
+
+    /// Removes the partition's directory: under another name first, so that it is gone at once whatever happens, then file by file.
+    pub async fn remove(self) -> io::Result<()> {
+        self.end(LogFailed::Closed);
+        self.0.chunks.clear();
+        let io = self.0.shard.io().clone();
+        for file in self.take_files() {
+            io.close(file).await?;
+        }
+        let place = &self.0.place;
+        let mut gone = place.path.as_os_str().to_owned();
+        gone.push(format!(".{:016x}{:016x}{REMOVED}", io.random(), io.random()));
+        let gone = PathBuf::from(gone);
+        io.rename(place.dir, place.path.clone(), gone.clone()).await?;
+        if let Some(parent) = gone.parent() {
+            io.sync_dir(place.dir, parent.into()).await?;
+        }
+        remove_directory(&io, &LogDir { dir: place.dir, path: gone }).await
+    }
+}
+
+/// Removes what is left of a partition's directory that was renamed for removal.
+pub async fn remove_directory(io: &Io, place: &LogDir) -> io::Result<()> {
+    for entry in io.list(place.dir, place.path.clone()).await? {
+        io.unlink(place.dir, place.path.join(entry.name)).await?;
+    }
+    io.remove_dir(place.dir, place.path.clone()).await?;
+    Ok(())
+}
+
+/// Whether a directory's name says that its partition was removed, as Kafka marks it: `topic-0.<32 hex digits>-delete`.
+pub fn is_removed(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| path.ends_with(REMOVED))
+}
+
+/// The ending of a removed partition's directory.
+const REMOVED: &str = "-delete";

@@ -1,0 +1,90 @@
+//! What a log is told about itself: Kafka's topic settings that matter to storage, typed.
+
+use std::time::Duration;
+
+/// A log's settings; [`super::Log::configure`] changes them while it is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `segment.bytes`: a batch that does not fit in the rest of this goes into a new segment.
+    pub segment_bytes: u32,
+    /// `segment.ms`: a segment whose batches' timestamps would span more is not appended to.
+    pub segment_ms: u64,
+    /// `segment.index.bytes`: the most a segment's offset index and its time index may each hold.
+    pub segment_index_bytes: u32,
+    /// `index.interval.bytes`: log bytes between two index entries.
+    pub index_interval_bytes: u32,
+    /// `max.message.bytes`: the largest batch taken from a client, compressed or not.
+    pub max_message_bytes: u32,
+    /// What an acknowledgement of `acks=all`, and being visible, stand for.
+    pub durability: Durability,
+    /// `flush.messages`: at this many records that are not durable, a sync is asked for.
+    pub flush_messages: u64,
+    /// `flush.ms`: records are not left unsynced for longer.
+    pub flush_ms: u64,
+    /// With [`Durability::Fsync`], how long records that nobody waits for may stay unsynced (and unseen).
+    pub sync_delay: Duration,
+    /// `message.timestamp.type`.
+    pub timestamp_type: TimestampType,
+    /// `message.timestamp.before.max.ms`: how far a record's time may lie before the broker's.
+    pub timestamp_before_max_ms: u64,
+    /// `message.timestamp.after.max.ms`: how far a record's time may lie after the broker's.
+    pub timestamp_after_max_ms: u64,
+    /// `retention.bytes`; `None` is without bound.
+    pub retention_bytes: Option<u64>,
+    /// `retention.ms`; `None` is for ever.
+    pub retention_ms: Option<u64>,
+    /// Whether `cleanup.policy` names `compact`.
+    pub compact: bool,
+}
+
+impl Default for LogConfig {
+    /// Kafka's defaults, and ringlog's own for what Kafka does not have.
+    fn default() -> Self {
+        Self {
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * 24 * 3_600_000,
+            segment_index_bytes: 10 << 20,
+            index_interval_bytes: 4096,
+            max_message_bytes: 1_048_588,
+            durability: Durability::Fsync,
+            flush_messages: u64::MAX,
+            flush_ms: u64::MAX,
+            sync_delay: Duration::from_millis(10),
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: u64::MAX,
+            timestamp_after_max_ms: 3_600_000,
+            retention_bytes: None,
+            retention_ms: Some(7 * 24 * 3_600_000),
+            compact: false,
+        }
+    }
+}
+
+impl LogConfig {
+    /// How long written records may wait for a sync that nobody asked for; `None`: until a segment is sealed.
+    pub(super) fn background_sync(&self) -> Option<Duration> {
+        let flush = (self.flush_ms < u64::MAX).then(|| Duration::from_millis(self.flush_ms));
+        match self.durability {
+            Durability::Fsync => Some(flush.map_or(self.sync_delay, |flush| flush.min(self.sync_delay))),
+            Durability::Replicated => flush,
+        }
+    }
+}
+
+/// What an acknowledgement of `acks=all` stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// On stable storage here and on every in-sync follower; what consumers see is durable.
+    Fsync,
+    /// Written here and on every in-sync follower, as Kafka does by default.
+    Replicated,
+}
+
+/// `message.timestamp.type`: whose clock stamps the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer's.
+    CreateTime,
+    /// The broker's, at append.
+    LogAppendTime,
+}

@@ -1,0 +1,142 @@
+//! The files around the segments: their names, writing small ones whole, loading indexes.
+
+use super::error::{OpenError, ReadError};
+use super::offset_index::OffsetIndex;
+use super::scan::Scan;
+use super::segment::{Indexes, Segment};
+use super::time_index::TimeIndex;
+use super::{Log, LogDir, Offset};
+use crate::io::{File, FileMode, Io};
+use bytes::Bytes;
+use std::io;
+use std::path::{Path, PathBuf};
+
+impl LogDir {
+    /// A file of the partition.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// A file named for an offset: `00000000000000000042.log`.
+    pub(super) fn offset_file(&self, offset: Offset, suffix: &str) -> PathBuf {
+        self.path.join(format!("{offset:020}.{suffix}"))
+    }
+}
+
+impl Log {
+    /// The segment file that begins with this offset.
+    pub(super) fn log_path(&self, base: Offset) -> PathBuf {
+        self.0.place.offset_file(base, LOG)
+    }
+
+    /// Sees that a segment's indexes are in memory: from its files, or else from its batches.
+    pub(super) async fn load_indexes(&self, base: Offset) -> Result<(), ReadError> {
+        {
+            let state = self.0.state.borrow();
+            if state.segments.get(&base).is_none_or(|segment| segment.indexes.is_some()) {
+                return Ok(());
+            }
+        }
+        let place = &self.0.place;
+        let io = self.0.shard.io();
+        let size = self.0.state.borrow().segments.get(&base).map_or(0, |segment| segment.size);
+        let loaded = match read_indexes(io, place, base, size).await {
+            Some(indexes) => Ok(Some(indexes)),
+            None => self.rebuild_indexes(base, size).await,
+        };
+        let loaded = loaded.map_err(|error| ReadError::Io { file: self.log_path(base), error })?;
+        if let (Some(indexes), Some(segment)) = (loaded, self.0.state.borrow_mut().segments.get_mut(&base)) {
+            segment.max_timestamp = segment.max_timestamp.or(indexes.times.last());
+            segment.indexes = Some(indexes);
+        }
+        Ok(())
+    }
+
+    /// Makes a sealed segment's indexes again from the headers of its batches.
+    async fn rebuild_indexes(&self, base: Offset, size: u64) -> io::Result<Option<Indexes>> {
+        let Some(file) = self.file_to_read(base).await? else { return Ok(None) };
+        let interval = self.0.state.borrow().config.index_interval_bytes;
+        let mut segment = Segment::new(base, 0);
+        let mut scan = Scan::new(self.0.shard.io(), file, 0, size);
+        while let Some(header) = scan.peek().await? {
+            segment.note(&header, interval);
+            scan.skip(&header);
+        }
+        segment.end_time_index();
+        Ok(segment.indexes)
+    }
+}
+
+/// Loads a sealed segment's indexes; `None` if a file is missing or makes no sense.
+async fn read_indexes(io: &Io, place: &LogDir, base: Offset, size: u64) -> Option<Indexes> {
+    let offsets = read_file(io, place, &place.offset_file(base, INDEX)).await.ok()??;
+    let times = read_file(io, place, &place.offset_file(base, TIME_INDEX)).await.ok()??;
+    let offsets = OffsetIndex::decode(base, &offsets)?;
+    let times = TimeIndex::decode(base, &times)?;
+    let fits = u64::from(offsets.start_before(u64::MAX)) < size.max(1);
+    fits.then_some(Indexes { offsets, times, bytes_since_entry: 0 })
+}
+
+/// Reads a whole small file; `None` if there is none.
+pub(super) async fn read_file(io: &Io, place: &LogDir, path: &Path) -> io::Result<Option<Bytes>> {
+    let (file, len) = match io.open(place.dir, path.into(), FileMode::Cached).await {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let bytes = io.read(file.clone(), 0, usize::try_from(len).expect("a length in memory")).await;
+    io.close(file).await?;
+    bytes.map(Some)
+}
+
+/// Writes a small file whole: under another name first, so that after a crash there is the old one or the new one. Its
+/// directory is synced by the caller.
+pub(super) async fn write_file(io: &Io, place: &LogDir, path: &Path, bytes: Bytes) -> io::Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(UNFINISHED);
+    let unfinished = PathBuf::from(unfinished);
+    let file = create_empty(io, place, &unfinished, FileMode::CachedWrite).await?;
+    if !bytes.is_empty() {
+        io.write(file.clone(), 0, bytes).await?;
+    }
+    io.sync_file(file.clone()).await?;
+    io.close(file).await?;
+    io.rename(place.dir, unfinished, path.into()).await?;
+    Ok(())
+}
+
+/// Creates a file; one that is left from before is emptied.
+pub(super) async fn create_empty(io: &Io, place: &LogDir, path: &Path, mode: FileMode) -> io::Result<File> {
+    match io.create(place.dir, path.into(), mode).await {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let (file, _) = io.open(place.dir, path.into(), mode).await?;
+            io.truncate(file.clone(), 0).await?;
+            Ok(file)
+        }
+        other => other,
+    }
+}
+
+/// Removes a file that may be gone already.
+pub(super) async fn remove_file(io: &Io, place: &LogDir, path: &Path) -> io::Result<()> {
+    match io.unlink(place.dir, path.into()).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Says what was being done to which file when opening failed.
+pub(super) fn opening<'a>(
+    doing: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> OpenError + use<'a> {
+    move |error| OpenError::Io { doing, path: path.into(), error }
+}
+
+pub(super) const LOG: &str = "log";
+pub(super) const INDEX: &str = "index";
+pub(super) const TIME_INDEX: &str = "timeindex";
+pub(super) const SNAPSHOT: &str = "snapshot";
+pub(super) const EPOCHS_FILE: &str = "leader-epoch-checkpoint";
+/// The ending of a file that is being written; recovery removes such files.
+pub(super) const UNFINISHED: &str = ".tmp";

@@ -1,0 +1,285 @@
+//! Reading batches: the newest from memory, older ones from the segment files.
+
+use super::cache::Chunk;
+use super::error::ReadError;
+use super::scan::{Scan, read_at};
+use super::{Log, Offset};
+use crate::batch::Header;
+use crate::io::{File, FileMode};
+use bytes::Bytes;
+use std::io;
+
+/// How far a read goes.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimit {
+    /// No record at or past this offset is returned.
+    pub up_to: Offset,
+    /// No more bytes than this.
+    pub bytes_max: usize,
+    /// Return the first batch whatever its size, so that a reader with a small limit gets on.
+    pub at_least_one: bool,
+}
+
+/// Whole batches in order; the first one contains the offset asked for. Empty when there is nothing (yet) to read.
+#[derive(Debug, Clone, Default)]
+pub struct ReadParts {
+    /// Where the bytes are.
+    pub parts: Vec<ReadPart>,
+    /// How many there are in all parts.
+    pub bytes: usize,
+}
+
+/// Some of the bytes of a read.
+#[derive(Debug, Clone)]
+pub enum ReadPart {
+    /// In memory.
+    Bytes(Bytes),
+    /// In a sealed segment, to be sent from there.
+    File {
+        /// Open in [`FileMode::Cached`].
+        file: File,
+        /// Where they begin.
+        pos: u64,
+        /// How many.
+        len: usize,
+    },
+}
+
+impl ReadParts {
+    fn push(&mut self, bytes: Bytes) {
+        self.bytes += bytes.len();
+        self.parts.push(ReadPart::Bytes(bytes));
+    }
+}
+
+/// Whether parts may stay in the files.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Files {
+    Read,
+    Send,
+}
+
+impl Log {
+    /// Reads batches from the one that contains `from` on, never past the written mark. Bytes of files are read into memory.
+    pub async fn read(&self, from: Offset, limit: ReadLimit) -> Result<ReadParts, ReadError> {
+        self.read_from(from, limit, Files::Read).await
+    }
+
+    /// As [`Log::read`], but bytes of sealed segments may be returned as a place in a file, to be sent without being copied.
+    pub async fn read_with_files(&self, from: Offset, limit: ReadLimit) -> Result<ReadParts, ReadError> {
+        self.read_from(from, limit, Files::Send).await
+    }
+
+    async fn read_from(&self, from: Offset, limit: ReadLimit, files: Files) -> Result<ReadParts, ReadError> {
+        let marks = self.marks();
+        if from < marks.log_start || from > marks.log_end {
+            return Err(ReadError::OutOfRange { log_start: marks.log_start, log_end: marks.log_end });
+        }
+        let up_to = limit.up_to.min(marks.written);
+        let limit = ReadLimit { up_to, ..limit };
+        if from >= up_to {
+            return Ok(ReadParts::default());
+        }
+        match self.read_memory(from, limit)? {
+            Some(parts) => Ok(parts),
+            None => self.read_files(from, limit, files).await,
+        }
+    }
+
+    /// Reads from the cache, if it holds the batch that contains `from`.
+    fn read_memory(&self, from: Offset, limit: ReadLimit) -> Result<Option<ReadParts>, ReadError> {
+        let Some(first) = self.0.chunks.nth_from(from, 0) else { return Ok(None) };
+        let mut parts = ReadParts::default();
+        let start = self.place_in_chunk(&first, from);
+        let mut chunk = first;
+        let mut start = start;
+        for n in 1.. {
+            let room = limit.bytes_max - parts.bytes.min(limit.bytes_max);
+            let at_least_one = limit.at_least_one && parts.bytes == 0;
+            let run = run_of_batches(&chunk.bytes[start..], from, limit.up_to, room, at_least_one);
+            let run = run.map_err(|pos| ReadError::Corrupt {
+                file: self.log_path(chunk.segment),
+                pos: chunk.pos + (start + pos) as u64,
+                offset: from,
+            })?;
+            let whole = run.end == chunk.bytes.len() - start;
+            if !run.is_empty() {
+                parts.push(chunk.bytes.slice(start + run.start..start + run.end));
+            }
+            if !whole {
+                break;
+            }
+            let Some(next) = self.0.chunks.nth_from(from, n) else { break };
+            chunk = next;
+            start = 0;
+        }
+        Ok(Some(parts))
+    }
+
+    /// A batch of the chunk at or before the offset, from the index: so that few headers have to be walked.
+    fn place_in_chunk(&self, chunk: &Chunk, offset: Offset) -> usize {
+        let state = self.0.state.borrow();
+        let indexes = state.segments.get(&chunk.segment).and_then(|segment| segment.indexes.as_ref());
+        let pos = indexes.map_or(0, |indexes| u64::from(indexes.offsets.lookup(offset)));
+        let in_chunk = pos.saturating_sub(chunk.pos) as usize;
+        if in_chunk < chunk.bytes.len() { in_chunk } else { 0 }
+    }
+
+    async fn read_files(&self, from: Offset, limit: ReadLimit, files: Files) -> Result<ReadParts, ReadError> {
+        let mut at = from;
+        loop {
+            let Some(base) = self.segment_of(at) else { return Ok(ReadParts::default()) };
+            let parts = self.read_segment(base, at, limit, files).await?;
+            // The rest of a segment may hold nothing at or past the offset: a gap at its end.
+            if parts.bytes > 0 || !limit.at_least_one {
+                return Ok(parts);
+            }
+            match self.segment_after(base) {
+                Some(next) if next < limit.up_to => at = next,
+                _ => return Ok(parts),
+            }
+        }
+    }
+
+    async fn read_segment(
+        &self,
+        base: Offset,
+        from: Offset,
+        limit: ReadLimit,
+        files: Files,
+    ) -> Result<ReadParts, ReadError> {
+        let place = self.log_path(base);
+        let io_error = |error: io::Error| ReadError::Io { file: place.clone(), error };
+        let corrupt = |pos: u64| ReadError::Corrupt { file: place.clone(), pos, offset: from };
+        self.load_indexes(base).await?;
+        let Some(file) = self.file_to_read(base).await.map_err(io_error)? else {
+            return Ok(ReadParts::default());
+        };
+        let Some((near, size, all)) = self.near(base, from, limit.up_to) else {
+            return Ok(ReadParts::default());
+        };
+
+        let io = self.0.shard.io();
+        let mut scan = Scan::near(io, file.clone(), u64::from(near), size);
+        let first = loop {
+            let pos = scan.pos();
+            if pos >= size {
+                return Ok(ReadParts::default());
+            }
+            let Some(header) = scan.peek().await.map_err(io_error)? else { return Err(corrupt(pos)) };
+            if header.last_offset() >= from {
+                break header;
+            }
+            scan.skip(&header);
+        };
+        if first.base_offset >= limit.up_to {
+            return Ok(ReadParts::default());
+        }
+        let pos = scan.pos();
+        let len = first.total_len();
+        if len > limit.bytes_max && !limit.at_least_one {
+            return Ok(ReadParts::default());
+        }
+        let wanted = limit.bytes_max.max(len).min((size - pos) as usize);
+        if files == Files::Send && all && file.mode() == FileMode::Cached {
+            let len = self.whole_batches(base, pos, len, wanted, size);
+            return Ok(ReadParts { parts: vec![ReadPart::File { file, pos, len }], bytes: len });
+        }
+        let bytes = read_at(io, &file, pos, wanted).await.map_err(io_error)?;
+        let run = run_of_batches(&bytes, from, limit.up_to, limit.bytes_max, limit.at_least_one);
+        let run = run.map_err(|at| corrupt(pos + at as u64))?;
+        if run.is_empty() && limit.at_least_one {
+            return Err(corrupt(pos));
+        }
+        let mut parts = ReadParts::default();
+        parts.push(bytes.slice(run));
+        Ok(parts)
+    }
+
+    /// How many of `wanted` bytes from `pos` on are whole batches, as the index knows it: no header has to be read.
+    fn whole_batches(&self, base: Offset, pos: u64, first_len: usize, wanted: usize, size: u64) -> usize {
+        if pos + wanted as u64 >= size {
+            return (size - pos) as usize;
+        }
+        let state = self.0.state.borrow();
+        let indexes = state.segments.get(&base).and_then(|segment| segment.indexes.as_ref());
+        let end = indexes.map_or(0, |indexes| u64::from(indexes.offsets.start_before(pos + wanted as u64)));
+        (end.saturating_sub(pos) as usize).max(first_len)
+    }
+
+    /// Where in the segment to begin looking for an offset, how many bytes of it are written, and whether all of those lie
+    /// below `up_to`.
+    fn near(&self, base: Offset, offset: Offset, up_to: Offset) -> Option<(u32, u64, bool)> {
+        let state = self.0.state.borrow();
+        let segment = state.segments.get(&base)?;
+        let near = segment.indexes.as_ref()?.offsets.lookup(offset);
+        let next = state.segments.range(base + 1..).next().map(|(next, _)| *next);
+        let all = segment.sealed && next.is_some_and(|next| next <= up_to);
+        Some((near, segment.written_size, all))
+    }
+
+    /// The segment that would hold this offset.
+    pub(super) fn segment_of(&self, offset: Offset) -> Option<Offset> {
+        let state = self.0.state.borrow();
+        state.segments.range(..=offset).next_back().map(|(base, _)| *base)
+    }
+
+    /// The segment after this one.
+    pub(super) fn segment_after(&self, base: Offset) -> Option<Offset> {
+        let state = self.0.state.borrow();
+        state.segments.range(base + 1..).next().map(|(next, _)| *next)
+    }
+
+    /// The handle to read a segment by: that of its writes until it is sealed, since a file that is written past the page
+    /// cache must not be read through it.
+    pub(super) async fn file_to_read(&self, base: Offset) -> io::Result<Option<File>> {
+        let sealed = {
+            let state = self.0.state.borrow();
+            let Some(segment) = state.segments.get(&base) else { return Ok(None) };
+            if let Some(file) = segment.cached.clone() {
+                return Ok(Some(file));
+            }
+            if !segment.sealed {
+                return Ok(segment.blocks.clone());
+            }
+            segment.sealed
+        };
+        assert!(sealed, "only sealed segments are read through the page cache");
+        let (file, _) =
+            self.0.shard.io().open(self.0.place.dir, self.log_path(base), FileMode::Cached).await?;
+        let mut state = self.0.state.borrow_mut();
+        let Some(segment) = state.segments.get_mut(&base) else { return Ok(None) };
+        Ok(Some(segment.cached.get_or_insert(file).clone()))
+    }
+}
+
+/// Which of these bytes are whole batches that a reader of `from` gets: from the one that contains it, below `up_to`, within
+/// `room` bytes. An error is the position of a header that makes no sense.
+fn run_of_batches(
+    bytes: &[u8],
+    from: Offset,
+    up_to: Offset,
+    room: usize,
+    at_least_one: bool,
+) -> Result<std::ops::Range<usize>, usize> {
+    let mut start = 0;
+    let mut end = 0;
+    while bytes.len() - end >= crate::batch::HEADER_LEN {
+        let header = Header::parse(&bytes[end..]).map_err(|_| end)?;
+        let len = header.total_len();
+        if header.base_offset >= up_to || len > bytes.len() - end {
+            break;
+        }
+        if header.last_offset() < from {
+            end += len;
+            start = end;
+            continue;
+        }
+        let first = at_least_one && start == end;
+        if end + len - start > room && !first {
+            break;
+        }
+        end += len;
+    }
+    Ok(start..end)
+}

@@ -1,0 +1,401 @@
+//! Opening a log: trust up to the checkpoint, scan from there, cut off what is not whole, and only then accept appends.
+
+use super::append::SMALLEST_EPOCH;
+use super::checkpoint::{CHECKPOINT_FILE, Checkpoint};
+use super::epochs::Epochs;
+use super::error::OpenError;
+use super::files::{EPOCHS_FILE, LOG, SNAPSHOT, UNFINISHED, opening, read_file, remove_file};
+use super::marks::Marks;
+use super::offset_index::OffsetIndex;
+use super::producers::Producers;
+use super::scan::{Scan, read_at};
+use super::segment::{Indexes, Segment};
+use super::space::Prepared;
+use super::tail::Tail;
+use super::time_index::TimeIndex;
+use super::{Cache, Inner, Log, LogConfig, LogDir, Offset, State};
+use crate::batch;
+use crate::io::{DirEntry, FileMode, Io};
+use crate::limits::BLOCK;
+use crate::shard::Shard;
+use crate::shard::sync::{Credits, Event};
+use bytes::Bytes;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::rc::Rc;
+
+/// What opening a log has found and done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Bytes of batches that had to be checked: 0 after a clean stop.
+    pub scanned_bytes: u64,
+    /// Bytes past the last whole batch that were cut off, prepared space included.
+    pub cut_bytes: u64,
+    /// Segments removed because they lay past a damaged one.
+    pub segments_removed: usize,
+}
+
+impl Log {
+    /// Opens a partition's log, making its directory if there is none. When this returns, everything the log holds is
+    /// durable, and nothing lies in its files past that.
+    pub async fn open(
+        shard: &Shard,
+        place: LogDir,
+        config: LogConfig,
+        cache: &Cache,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let io = shard.io().clone();
+        let files = Files::list(&io, &place).await?;
+        let mut recovery = Recovery {
+            interval: config.index_interval_bytes,
+            io,
+            place: place.clone(),
+            created: shard.wall_time().0,
+            done: Recovered::default(),
+            segments: BTreeMap::new(),
+            to_seal: VecDeque::new(),
+            producers: Producers::default(),
+            epochs: Epochs::default(),
+            gaps: false,
+            kafkas: false,
+            checkpointed: false,
+            end: 0,
+            log_start: 0,
+        };
+        recovery.run(&files).await?;
+        let partial = recovery.open_active().await?;
+        let Recovery {
+            done, segments, to_seal, producers, epochs, gaps, checkpointed, end, log_start, ..
+        } = recovery;
+
+        let marks = Marks { log_start: log_start.min(end), durable: end, written: end, log_end: end };
+        marks.check();
+        let active = segments.last_key_value().expect("recovery leaves a segment").1;
+        let tail = Tail::new(active.base, active.size, partial, end);
+        let state = State {
+            config,
+            marks,
+            segments,
+            tails: VecDeque::from([tail]),
+            producers,
+            epochs,
+            snapshots: BTreeMap::new(),
+            written_waiters: Default::default(),
+            durable_waiters: Default::default(),
+            durable_wanted: end,
+            dirty: Vec::new(),
+            writer_runs: false,
+            syncer_runs: false,
+            background_sync_is_due: false,
+            in_flight: 0,
+            failed: None,
+            no_space: false,
+            changing: false,
+            truncations: 0,
+            to_seal: VecDeque::new(),
+            sealer_runs: false,
+            gaps,
+            epochs_on_disk: None,
+            checkpointed: log_start,
+            bytes_since_checkpoint: 0,
+            checkpoint_runs: false,
+            bytes_per_sync: 0,
+            bytes_since_sync: 0,
+        };
+        let log = Self(Rc::new(Inner {
+            shard: shard.clone(),
+            place,
+            cache: cache.clone(),
+            chunks: Rc::default(),
+            moved: Event::default(),
+            prepared: Event::default(),
+            checkpointing: Credits::new(1),
+            state: RefCell::new(state),
+        }));
+        if !checkpointed {
+            // Without one, its files would be taken for Apache Kafka's, which are trusted differently.
+            let path = &log.0.place.path;
+            log.write_checkpoint(log.sum_up()).await.map_err(opening("write checkpoint of", path))?;
+        }
+        for base in to_seal {
+            log.seal_later(base);
+        }
+        Ok((log, done))
+    }
+}
+
+/// What a partition's directory holds.
+struct Files {
+    /// Segments: base offset and bytes, in order.
+    segments: Vec<(Offset, u64)>,
+    /// Producers' snapshots, by offset, in order.
+    snapshots: Vec<Offset>,
+}
+
+impl Files {
+    /// Lists the directory, having removed what a crash left unfinished.
+    async fn list(io: &Io, place: &LogDir) -> Result<Self, OpenError> {
+        let path = &place.path;
+        let entries = match io.list(place.dir, path.clone()).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                io.make_dir(place.dir, path.clone()).await.map_err(opening("make directory", path))?;
+                if let Some(parent) = path.parent() {
+                    io.sync_dir(place.dir, parent.into()).await.map_err(opening("sync directory", parent))?;
+                }
+                Vec::new()
+            }
+            other => other.map_err(opening("list directory", path))?,
+        };
+        let mut segments = Vec::new();
+        let mut snapshots = Vec::new();
+        for DirEntry { name, len, .. } in entries.into_iter().filter(|entry| !entry.is_dir) {
+            if [UNFINISHED, ".deleted", ".cleaned"].iter().any(|ending| name.ends_with(ending)) {
+                let path = place.file(&name);
+                remove_file(io, place, &path).await.map_err(opening("remove", &path))?;
+                continue;
+            }
+            match offset_and_suffix(&name) {
+                Some((base, LOG)) => segments.push((base, len)),
+                Some((offset, SNAPSHOT)) => snapshots.push(offset),
+                _ => {}
+            }
+        }
+        segments.sort_unstable();
+        snapshots.sort_unstable();
+        Ok(Self { segments, snapshots })
+    }
+}
+
+/// `00000000000000000042.log` is 42 and `log`.
+fn offset_and_suffix(name: &str) -> Option<(Offset, &str)> {
+    let (digits, suffix) = name.split_once('.')?;
+    let offset: Offset = digits.parse().ok()?;
+    (digits.len() == 20 && offset >= 0).then_some((offset, suffix))
+}
+
+/// A log being put together.
+struct Recovery {
+    io: Io,
+    place: LogDir,
+    interval: u32,
+    created: i64,
+    done: Recovered,
+    segments: BTreeMap<Offset, Segment>,
+    /// Segments that were left but not sealed when the last process ended.
+    to_seal: VecDeque<Offset>,
+    producers: Producers,
+    epochs: Epochs,
+    gaps: bool,
+    /// There are segments and no checkpoint: Apache Kafka wrote them.
+    kafkas: bool,
+    /// Whether a checkpoint was found that fits the files.
+    checkpointed: bool,
+    /// The next offset expected.
+    end: Offset,
+    log_start: Offset,
+}
+
+impl Recovery {
+    async fn run(&mut self, files: &Files) -> Result<(), OpenError> {
+        let from = self.begin(files).await?;
+        let (trusted, scanned) =
+            files.segments.split_at(files.segments.partition_point(|(base, _)| *base < from.0));
+        for &(base, len) in trusted {
+            let mut segment = Segment::new(base, self.created);
+            (segment.size, segment.written_size) = (len, len);
+            (segment.indexes, segment.sealed) = (None, true);
+            self.segments.insert(base, segment);
+        }
+        let mut scanned = scanned.iter().copied().peekable();
+        while let Some((base, len)) = scanned.next() {
+            let pos = if base == from.0 { from.1 } else { 0 };
+            let next = scanned.peek().map(|(next, _)| *next);
+            self.scan_segment(base, len, pos, next).await?;
+            if next.is_some_and(|next| next != self.end && !self.gaps || next < self.end) {
+                // The next segment does not go on where this one's whole batches end.
+                for (base, len) in scanned.by_ref() {
+                    self.remove_segment(base, len).await?;
+                }
+            }
+        }
+        if self.segments.is_empty() {
+            self.end = self.end.max(self.log_start);
+            self.create_first().await?;
+        }
+        Ok(())
+    }
+
+    /// Where the scan begins, with the producers and epochs as they were there.
+    async fn begin(&mut self, files: &Files) -> Result<(Offset, u64), OpenError> {
+        let first = files.segments.first().map_or(0, |(base, _)| *base);
+        if let Some(checkpoint) = self.read_checkpoint().await? {
+            self.log_start = checkpoint.log_start;
+            self.gaps = checkpoint.gaps;
+            let there =
+                files.segments.iter().any(|&(base, len)| base == checkpoint.segment && len >= checkpoint.pos);
+            if let Some(segment) = there.then(|| self.resume(&checkpoint)).flatten() {
+                self.segments.insert(segment.base, segment);
+                self.end = checkpoint.offset;
+                self.checkpointed = true;
+                return Ok((checkpoint.segment, checkpoint.pos));
+            }
+            if files.segments.is_empty() {
+                self.end = checkpoint.log_start;
+                return Ok((checkpoint.log_start, 0));
+            }
+        } else {
+            // As Apache Kafka leaves a log: compaction may have left gaps.
+            self.kafkas = files.segments.iter().any(|(_, len)| *len > 0);
+            self.gaps = self.kafkas;
+            self.log_start = first;
+        }
+        self.log_start = self.log_start.max(first);
+        // As Apache Kafka left it: from the newest segment at whose beginning the producers are known. A log of ringlog's own
+        // whose checkpoint does not fit its files is checked from its beginning.
+        let known = |base: &Offset| *base == first || (self.kafkas && files.snapshots.contains(base));
+        let from = files.segments.iter().rev().map(|(base, _)| *base).find(known).unwrap_or(first);
+        let path = self.place.offset_file(from, SNAPSHOT);
+        let snapshot = read_file(&self.io, &self.place, &path).await.map_err(opening("read", &path))?;
+        let producers = snapshot.and_then(|snapshot| Producers::decode(&snapshot, self.created));
+        let from = if producers.is_some() { from } else { first };
+        self.producers = producers.unwrap_or_default();
+        let path = self.place.file(EPOCHS_FILE);
+        let epochs = read_file(&self.io, &self.place, &path).await.map_err(opening("read", &path))?;
+        let epochs =
+            epochs.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok()).and_then(Epochs::decode);
+        self.epochs = epochs.unwrap_or_default();
+        self.epochs.truncate_from_end(from);
+        self.end = from;
+        Ok((from, 0))
+    }
+
+    async fn read_checkpoint(&self) -> Result<Option<Checkpoint>, OpenError> {
+        let path = self.place.file(CHECKPOINT_FILE);
+        let bytes = read_file(&self.io, &self.place, &path).await.map_err(opening("read", &path))?;
+        Ok(bytes.and_then(|bytes| Checkpoint::decode(&bytes)))
+    }
+
+    /// Takes over what a checkpoint sums up; `None` if a part of it makes no sense.
+    fn resume(&mut self, checkpoint: &Checkpoint) -> Option<Segment> {
+        let base = checkpoint.segment;
+        let offsets = OffsetIndex::decode(base, &checkpoint.offsets)?;
+        let times = TimeIndex::decode(base, &checkpoint.times)?;
+        let producers = Producers::decode(&checkpoint.producers, self.created)?;
+        let epochs = Epochs::decode(std::str::from_utf8(&checkpoint.epochs).ok()?)?;
+        (self.producers, self.epochs) = (producers, epochs);
+        let mut segment = Segment::new(base, checkpoint.created);
+        segment.indexes = Some(Indexes { offsets, times, bytes_since_entry: 0 });
+        segment.first_timestamp = (checkpoint.pos > 0).then_some(checkpoint.first_timestamp);
+        segment.max_timestamp = (checkpoint.max_timestamp >= 0)
+            .then_some((checkpoint.max_timestamp, checkpoint.max_timestamp_offset));
+        segment.size = checkpoint.pos;
+        Some(segment)
+    }
+
+    /// Checks a segment's batches from a position on, and cuts off what follows them. `next` is the segment after it.
+    async fn scan_segment(
+        &mut self,
+        base: Offset,
+        len: u64,
+        pos: u64,
+        next: Option<Offset>,
+    ) -> Result<(), OpenError> {
+        let path = self.place.offset_file(base, LOG);
+        let mut segment = self.segments.remove(&base).unwrap_or_else(|| Segment::new(base, self.created));
+        let (file, _) = self
+            .io
+            .open(self.place.dir, path.clone(), FileMode::Blocks)
+            .await
+            .map_err(opening("open", &path))?;
+        let mut scan = Scan::new(&self.io, file.clone(), pos, len);
+        if len > pos {
+            while let Some(found) = scan.next().await.map_err(opening("read", &path))? {
+                if !self.accepts(&segment, &found.bytes) {
+                    break;
+                }
+                let header = found.header;
+                self.end = header.next_offset();
+                self.done.scanned_bytes += found.bytes.len() as u64;
+                if header.leader_epoch >= SMALLEST_EPOCH {
+                    self.epochs.assign(header.leader_epoch, header.base_offset);
+                }
+                if header.has_producer_id() {
+                    self.producers.apply(&header, self.created);
+                }
+                segment.note(&header, self.interval);
+            }
+        }
+        let valid = segment.size;
+        segment.written_size = valid;
+        if len > valid {
+            self.done.cut_bytes += len - valid;
+            self.io.truncate(file.clone(), valid).await.map_err(opening("cut", &path))?;
+        }
+        if len > pos {
+            // What was found may have been written and never synced.
+            self.io.sync_file(file.clone()).await.map_err(opening("sync", &path))?;
+        }
+        segment.prepared = Prepared::after(valid);
+        segment.blocks = Some(file);
+        if next == Some(self.end) || (self.gaps && next.is_some_and(|next| next >= self.end)) {
+            self.to_seal.push_back(base);
+        }
+        self.segments.insert(base, segment);
+        Ok(())
+    }
+
+    /// Whether a batch may come next: its offsets and epoch follow, its CRC holds, its place fits the indexes.
+    fn accepts(&self, segment: &Segment, bytes: &[u8]) -> bool {
+        let Ok(header) = batch::verify(bytes) else { return false };
+        let follows = header.base_offset == self.end || (self.gaps && header.base_offset > self.end);
+        let epoch_holds = self.epochs.latest().is_none_or(|latest| header.leader_epoch >= latest);
+        let fits =
+            header.last_offset() - segment.base <= i64::from(i32::MAX) && u32::try_from(segment.size).is_ok();
+        follows && epoch_holds && fits
+    }
+
+    async fn remove_segment(&mut self, base: Offset, len: u64) -> Result<(), OpenError> {
+        for suffix in SEGMENT_FILES {
+            let path = self.place.offset_file(base, suffix);
+            remove_file(&self.io, &self.place, &path).await.map_err(opening("remove", &path))?;
+        }
+        self.done.segments_removed += 1;
+        self.done.cut_bytes += len;
+        let path = &self.place.path;
+        self.io.sync_dir(self.place.dir, path.clone()).await.map_err(opening("sync directory", path))?;
+        Ok(())
+    }
+
+    /// Makes the first segment of an empty log.
+    async fn create_first(&mut self) -> Result<(), OpenError> {
+        let path = self.place.offset_file(self.end, LOG);
+        let dir = self.place.dir;
+        let file =
+            self.io.create(dir, path.clone(), FileMode::Blocks).await.map_err(opening("create", &path))?;
+        self.io.sync_file(file.clone()).await.map_err(opening("sync", &path))?;
+        let parent = &self.place.path;
+        self.io.sync_dir(dir, parent.clone()).await.map_err(opening("sync directory", parent))?;
+        let mut segment = Segment::new(self.end, self.created);
+        segment.blocks = Some(file);
+        self.segments.insert(self.end, segment);
+        Ok(())
+    }
+
+    /// The bytes of the active segment's last, partly filled block.
+    async fn open_active(&mut self) -> Result<Bytes, OpenError> {
+        let base = *self.segments.last_key_value().expect("recovery leaves a segment").0;
+        let segment = self.segments.get_mut(&base).expect("just seen");
+        let path = self.place.offset_file(base, LOG);
+        let file = segment.blocks.clone().expect("the last segment has been scanned");
+        let in_block = segment.size % BLOCK;
+        if in_block == 0 {
+            return Ok(Bytes::new());
+        }
+        let read = read_at(&self.io, &file, segment.size - in_block, in_block as usize).await;
+        read.map_err(opening("read", &path))
+    }
+}
+
+/// The files of one segment, by their suffix.
+pub(super) const SEGMENT_FILES: [&str; 5] = [LOG, "index", "timeindex", "txnindex", SNAPSHOT];

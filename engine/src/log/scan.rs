@@ -1,0 +1,106 @@
+//! Walking the batches of a segment file from a position on: for recovery, for rebuilding indexes, for finding a place.
+
+use crate::batch::{self, Header};
+use crate::io::{File, FileMode, Io};
+use crate::limits::{BATCH_BYTES_MAX, BLOCK, SCAN_BYTES};
+use bytes::{Buf, Bytes, BytesMut};
+use std::io;
+
+/// Batches of one file, one after another.
+pub(super) struct Scan {
+    io: Io,
+    file: File,
+    /// The file position of the next batch.
+    pos: u64,
+    /// Batches end here at the latest.
+    end: u64,
+    /// The file's bytes from `pos` on, as far as read.
+    ahead: BytesMut,
+    read_bytes: usize,
+}
+
+/// One batch as found.
+pub(super) struct Found {
+    pub(super) header: Header,
+    /// All of it.
+    pub(super) bytes: Bytes,
+}
+
+impl Scan {
+    /// A scan of the batches between two positions; the first must be a batch's.
+    pub(super) fn new(io: &Io, file: File, pos: u64, end: u64) -> Self {
+        Self { io: io.clone(), file, pos, end, ahead: BytesMut::new(), read_bytes: SCAN_BYTES }
+    }
+
+    /// The same, reading little at a time: what is looked for is near.
+    pub(super) fn near(io: &Io, file: File, pos: u64, end: u64) -> Self {
+        Self { read_bytes: NEAR_BYTES, ..Self::new(io, file, pos, end) }
+    }
+
+    /// Where the next batch would begin.
+    pub(super) fn pos(&self) -> u64 {
+        self.pos
+    }
+
+    /// The next whole batch, its header sane and its CRC not looked at; `None` where there is none.
+    pub(super) async fn next(&mut self) -> io::Result<Option<Found>> {
+        let Some(header) = self.peek().await? else { return Ok(None) };
+        let len = header.total_len();
+        if self.end - self.pos < len as u64 || !self.fill(len).await? {
+            return Ok(None);
+        }
+        let found = Found { header, bytes: self.ahead.split_to(len).freeze() };
+        self.pos += len as u64;
+        Ok(Some(found))
+    }
+
+    /// The header of the next batch, without reading the rest of it.
+    pub(super) async fn peek(&mut self) -> io::Result<Option<Header>> {
+        if self.end - self.pos < batch::HEADER_LEN as u64 || !self.fill(batch::HEADER_LEN).await? {
+            return Ok(None);
+        }
+        let header = Header::parse(&self.ahead).ok();
+        Ok(header.filter(|header| header.total_len() <= BATCH_BYTES_MAX))
+    }
+
+    /// Goes past the batch whose header has been seen, reading no more of it than is read already.
+    pub(super) fn skip(&mut self, header: &Header) {
+        let len = header.total_len();
+        self.ahead.advance(len.min(self.ahead.len()));
+        self.pos += len as u64;
+        if self.pos > self.end {
+            self.pos = self.end;
+        }
+    }
+
+    /// Reads until `len` bytes from `pos` on are there; false if the file has fewer.
+    async fn fill(&mut self, len: usize) -> io::Result<bool> {
+        while self.ahead.len() < len {
+            let from = self.pos + self.ahead.len() as u64;
+            let wanted = (len - self.ahead.len()).max(self.read_bytes);
+            let more = read_at(&self.io, &self.file, from, wanted).await?;
+            if more.is_empty() {
+                return Ok(false);
+            }
+            self.ahead.extend_from_slice(&more);
+        }
+        Ok(true)
+    }
+}
+
+/// Reads up to `len` bytes at any position, in whole blocks where the file asks for it. Short only at the end of the file.
+pub(super) async fn read_at(io: &Io, file: &File, pos: u64, len: usize) -> io::Result<Bytes> {
+    if file.mode() != FileMode::Blocks {
+        return io.read(file.clone(), pos, len).await;
+    }
+    let start = pos - pos % BLOCK;
+    let skip = (pos - start) as usize;
+    let whole = (skip + len).next_multiple_of(BLOCK as usize);
+    let bytes = io.read(file.clone(), start, whole).await?;
+    let from = skip.min(bytes.len());
+    let to = (skip + len).min(bytes.len());
+    Ok(bytes.slice(from..to))
+}
+
+/// Bytes read at once where the batch looked for is near: an index interval and some headers.
+const NEAR_BYTES: usize = 16 << 10;

@@ -1,0 +1,172 @@
+//! Off the write path: sealing the segments that have been left, and checkpoints.
+
+use super::checkpoint::{CHECKPOINT_FILE, Checkpoint};
+use super::error::LogFailed;
+use super::files::{EPOCHS_FILE, INDEX, SNAPSHOT, TIME_INDEX, write_file};
+use super::{Durability, Log, Offset, State};
+use crate::limits::CHECKPOINT_BYTES;
+use bytes::Bytes;
+use std::io;
+use std::path::PathBuf;
+
+impl Log {
+    /// A segment has been left and is wholly written: it will be sealed, after those before it.
+    pub(super) fn seal_later(&self, base: Offset) {
+        let mut state = self.0.state.borrow_mut();
+        state.to_seal.push_back(base);
+        if !std::mem::replace(&mut state.sealer_runs, true) {
+            let log = self.clone();
+            self.0.shard.spawn(async move { log.seal_all().await });
+        }
+    }
+
+    async fn seal_all(&self) {
+        loop {
+            let next = self.0.state.borrow().to_seal.front().copied();
+            let Some(base) = next else { break };
+            if let Err(error) = self.seal(base).await {
+                if let Some((doing, path, error)) = error {
+                    self.fail(doing, &path, error);
+                }
+                break;
+            }
+            self.0.state.borrow_mut().to_seal.pop_front();
+        }
+        self.0.state.borrow_mut().sealer_runs = false;
+        self.0.moved.notify();
+    }
+
+    /// Gives a segment its final form: durable, its indexes and the producers at its end on disk, no prepared space. A
+    /// crash in between leaves what recovery begins with: the checkpoint moves past the segment last.
+    async fn seal(&self, base: Offset) -> Result<(), Option<(&'static str, PathBuf, io::Error)>> {
+        let Some(end) = self.segment_after(base) else { return Ok(()) };
+        self.wait_durable(end).await.map_err(|_| None)?;
+        let (file, size, offsets, times, snapshot) = {
+            let mut state = self.0.state.borrow_mut();
+            let snapshot = state.snapshots.get(&end).cloned();
+            let Some(segment) = state.segments.get_mut(&base) else { return Ok(()) };
+            segment.end_time_index();
+            let indexes = segment.indexes.as_ref().expect("a segment not yet sealed has its indexes");
+            let file = segment.blocks.clone().expect("a segment that was written has a file");
+            (file, segment.size, indexes.offsets.encode(), indexes.times.encode(), snapshot)
+        };
+        let place = &self.0.place;
+        let io = self.0.shard.io();
+        let mut files =
+            vec![(place.offset_file(base, INDEX), offsets), (place.offset_file(base, TIME_INDEX), times)];
+        files.extend(snapshot.map(|snapshot| (place.offset_file(end, SNAPSHOT), snapshot)));
+        for (path, bytes) in files {
+            let written = write_file(io, place, &path, Bytes::from(bytes)).await;
+            written.map_err(|error| Some(("write", path, error)))?;
+        }
+        let path = self.log_path(base);
+        let cut = |error| Some(("cut", path.clone(), error));
+        io.truncate(file.clone(), size).await.map_err(cut)?;
+        io.sync_file(file.clone()).await.map_err(cut)?;
+        io.sync_dir(place.dir, place.path.clone())
+            .await
+            .map_err(|error| Some(("sync directory", place.path.clone(), error)))?;
+        {
+            let mut state = self.0.state.borrow_mut();
+            state.snapshots.remove(&end);
+            if let Some(segment) = state.segments.get_mut(&base) {
+                segment.sealed = true;
+                segment.blocks = None;
+                segment.prepared = super::space::Prepared::default();
+            }
+        }
+        // The descriptor closes with the last read that uses it.
+        io.close(file).await.map_err(|error| Some(("close", path.clone(), error)))?;
+        self.checkpoint().await.map_err(|error| Some(("write checkpoint of", place.path.clone(), error)))
+    }
+
+    /// After a sync: a checkpoint, if enough has been written since the last.
+    pub(super) fn checkpoint_if_due(&self, state: &mut State) {
+        let bytes = match state.config.durability {
+            Durability::Fsync => CHECKPOINT_BYTES,
+            // It waits for a sync, which nothing else may ask for here.
+            Durability::Replicated => 4 * CHECKPOINT_BYTES,
+        };
+        if state.bytes_since_checkpoint < bytes || std::mem::replace(&mut state.checkpoint_runs, true) {
+            return;
+        }
+        let log = self.clone();
+        self.0.shard.spawn(async move {
+            let result = log.checkpoint().await;
+            log.0.state.borrow_mut().checkpoint_runs = false;
+            if let Err(error) = result {
+                log.fail("write checkpoint of", &log.0.place.path.clone(), error);
+            }
+            log.0.moved.notify();
+        });
+    }
+
+    /// Sums up the log as it is now, waits until that is durable, and makes it the place where recovery begins.
+    pub(super) async fn checkpoint(&self) -> io::Result<()> {
+        let checkpoint = self.sum_up();
+        let truncations = self.0.state.borrow().truncations;
+        match self.wait_durable(checkpoint.offset).await {
+            Ok(()) => {}
+            // What was summed up has been cut off, or will never be durable: the last checkpoint stands.
+            Err(LogFailed::Truncated | LogFailed::Closed | LogFailed::Storage { .. }) => return Ok(()),
+        }
+        if self.0.state.borrow().truncations != truncations {
+            return Ok(());
+        }
+        self.write_checkpoint(checkpoint).await
+    }
+
+    /// The log as it is now.
+    pub(super) fn sum_up(&self) -> Checkpoint {
+        let mut state = self.0.state.borrow_mut();
+        state.bytes_since_checkpoint = 0;
+        state.producers.expire(self.0.shard.wall_time().0);
+        let active = state.active();
+        let indexes = active.indexes.as_ref().expect("the active segment's indexes are in memory");
+        let (max_timestamp, max_timestamp_offset) = active.max_timestamp.unwrap_or((-1, -1));
+        Checkpoint {
+            log_start: state.marks.log_start,
+            offset: state.marks.log_end,
+            segment: active.base,
+            pos: active.size,
+            created: active.created,
+            first_timestamp: active.first_timestamp.unwrap_or(-1),
+            max_timestamp,
+            max_timestamp_offset,
+            gaps: state.gaps,
+            producers: state.producers.checkpoint(),
+            epochs: state.epochs.encode().into_bytes(),
+            offsets: indexes.offsets.encode(),
+            times: indexes.times.encode(),
+        }
+    }
+
+    /// Puts a checkpoint on disk; and beside it the leader epochs in a file of their own, as Kafka has them.
+    pub(super) async fn write_checkpoint(&self, checkpoint: Checkpoint) -> io::Result<()> {
+        // One at a time, and never an older one over a newer one.
+        let permit = self.0.checkpointing.take(1).await;
+        {
+            let mut state = self.0.state.borrow_mut();
+            if checkpoint.offset < state.checkpointed {
+                return Ok(());
+            }
+            state.checkpointed = checkpoint.offset;
+        }
+        let place = &self.0.place;
+        let io = self.0.shard.io();
+        let path = place.file(CHECKPOINT_FILE);
+        let mut checkpoint = checkpoint;
+        // It may have moved while this one waited for the disk.
+        checkpoint.log_start = checkpoint.log_start.max(self.marks().log_start.min(checkpoint.offset));
+        let epochs = &checkpoint.epochs;
+        let changed = self.0.state.borrow().epochs_on_disk.as_ref() != Some(epochs);
+        if changed {
+            write_file(io, place, &place.file(EPOCHS_FILE), Bytes::from(epochs.clone())).await?;
+            self.0.state.borrow_mut().epochs_on_disk = Some(epochs.clone());
+        }
+        write_file(io, place, &path, Bytes::from(checkpoint.encode())).await?;
+        io.sync_dir(place.dir, place.path.clone()).await?;
+        drop(permit);
+        Ok(())
+    }
+}

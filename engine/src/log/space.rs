@@ -1,0 +1,114 @@
+//! Space prepared ahead of a segment's end, in steps that follow the log's rate.
+
+use super::{Durability, State};
+use crate::io::{Instant, Space};
+use crate::limits::{BLOCK, PREPARE_BYTES_MAX, PREPARE_BYTES_MIN};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How far one segment's file is ready to be written.
+#[derive(Default)]
+pub(super) struct Prepared {
+    /// Writes may go up to here; 0 before the first step.
+    to: u64,
+    /// Where the first step begins: past the whole blocks of a file that was there before.
+    begin: u64,
+    /// The steps not yet wholly written over: where each ends and how it was prepared.
+    steps: VecDeque<(u64, Space)>,
+    step: u64,
+    last: Option<Instant>,
+    /// Whether a step is being prepared.
+    pub(super) pending: bool,
+}
+
+impl Prepared {
+    /// Nothing is prepared yet past the `size` bytes of a file.
+    pub(super) fn after(size: u64) -> Self {
+        Self { begin: size.next_multiple_of(BLOCK), ..Self::default() }
+    }
+
+    /// Where prepared space ends.
+    pub(super) fn to(&self) -> u64 {
+        self.to
+    }
+
+    /// Whether a write that ends at `end` fits.
+    pub(super) fn holds(&self, end: u64) -> bool {
+        end <= self.to
+    }
+
+    /// Whether the next step should be started now so that a write up to `end` and its followers need not wait.
+    pub(super) fn is_low(&self, end: u64, file_bytes_max: u64) -> bool {
+        !self.pending && self.to < file_bytes_max && end + self.step / 2 >= self.to
+    }
+
+    /// Decides the next step: from where to where. Steps double while they are used up within a second, and halve
+    /// when they last longer than ten.
+    pub(super) fn next_step(&mut self, needed: u64, file_bytes_max: u64, now: Instant) -> (u64, u64) {
+        self.step = match self.last.map(|last| now.since(last)) {
+            None => PREPARE_BYTES_MIN,
+            Some(lasted) if lasted < Duration::from_secs(1) => (self.step * 2).min(PREPARE_BYTES_MAX),
+            Some(lasted) if lasted > Duration::from_secs(10) => (self.step / 2).max(PREPARE_BYTES_MIN),
+            Some(_) => self.step,
+        };
+        self.last = Some(now);
+        self.pending = true;
+        let from = self.to.max(self.begin);
+        let to = (from + self.step).min(file_bytes_max.next_multiple_of(BLOCK)).max(needed);
+        (from, to)
+    }
+
+    /// A step has been prepared.
+    pub(super) fn done(&mut self, to: u64, space: Space) {
+        self.pending = false;
+        self.to = to;
+        self.steps.push_back((to, space));
+    }
+
+    /// A step could not be prepared.
+    pub(super) fn failed(&mut self) {
+        self.pending = false;
+    }
+
+    /// A segment that begins with its log's usual step, at a roll.
+    pub(super) fn go_on_from(&mut self, before: &Self) {
+        self.step = before.step;
+        self.last = before.last;
+    }
+
+    /// How a write from `pos` to `end` must be synced: alone, if any of it lies in space that is only allocated.
+    pub(super) fn written(&mut self, pos: u64, end: u64) -> Space {
+        while self.steps.front().is_some_and(|(to, _)| *to <= pos) {
+            self.steps.pop_front();
+        }
+        let mut from = pos;
+        for (to, space) in &self.steps {
+            if *space == Space::Allocated && from < end {
+                return Space::Allocated;
+            }
+            from = *to;
+        }
+        Space::Written
+    }
+}
+
+impl State {
+    /// How the next step is prepared. Writing zeroes ahead doubles what the device writes, and lets small syncs share one flush
+    /// without a journal commit: it is for logs whose syncs are small.
+    pub(super) fn space_to_prepare(&self) -> Space {
+        let small = self.bytes_per_sync < SMALL_SYNC_BYTES;
+        match self.config.durability {
+            Durability::Fsync if small => Space::Written,
+            _ => Space::Allocated,
+        }
+    }
+
+    /// A sync is being submitted: notes how much it covers.
+    pub(super) fn note_sync(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes_since_sync);
+        self.bytes_per_sync = (7 * self.bytes_per_sync + bytes) / 8;
+    }
+}
+
+/// Below this many bytes a sync, space is written ahead.
+const SMALL_SYNC_BYTES: u64 = 128 << 10;

@@ -1,0 +1,160 @@
+//! The tail buffer of one segment: batches placed and not yet written, in the very memory they are written from.
+//!
+//! ```text
+//!   file   |<---- whole blocks ---->|<- last, partly filled block ->|
+//!                                   ^ arena_pos (a multiple of 4 KiB)
+//!   arena  [ copy of the partial block | batch | batch | ...  room ]
+//!                                      ^ fresh: from here on in no block yet
+//! ```
+//!
+//! Taking a block freezes the arena's front, zero-padded to 4 KiB: it is the write and, as slices, what
+//! consumers at the tail are served. The memory behind it goes on as the arena, beginning with a copy of the
+//! last partly filled block (at most 4,095 bytes), since that block is written again.
+
+use super::Offset;
+use crate::io::buf::aligned;
+use crate::limits::{ARENA_BYTES_MAX, ARENA_BYTES_MIN, BLOCK};
+use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// The tail buffer of one segment.
+pub(super) struct Tail {
+    /// The segment's base offset.
+    pub(super) segment: Offset,
+    /// File bytes from `arena_pos` on; empty while everything placed is in blocks.
+    arena: BytesMut,
+    arena_pos: u64,
+    /// What the arena will begin with when it is next used: the bytes of the last, partly filled block.
+    partial: Bytes,
+    /// Where in the arena the bytes begin that are in no block yet.
+    fresh: usize,
+    /// Offsets in the arena that are in no block yet.
+    fresh_offsets: Range<Offset>,
+    /// Blocks made because the arena was full; written in this order, before the arena.
+    ready: VecDeque<Block>,
+    ready_bytes: usize,
+    /// How large the next arena will be: grows while batches come faster than they are written.
+    arena_bytes: usize,
+}
+
+/// One write: whole blocks, and where in them lies what was not written before.
+pub(super) struct Block {
+    /// Where in the file it goes; a multiple of 4 KiB.
+    pub(super) pos: u64,
+    /// Whole 4 KiB blocks, zero past the end of the last batch.
+    pub(super) bytes: Bytes,
+    /// The batches in it that no earlier block had.
+    pub(super) fresh: Range<usize>,
+    /// Their offsets.
+    pub(super) offsets: Range<Offset>,
+}
+
+impl Block {
+    /// Where in the file its last batch ends.
+    pub(super) fn end_pos(&self) -> u64 {
+        self.pos + self.fresh.end as u64
+    }
+}
+
+impl Tail {
+    /// A tail that goes on at byte `size` of the segment, whose last partly filled block holds `partial`.
+    pub(super) fn new(segment: Offset, size: u64, partial: Bytes, next_offset: Offset) -> Self {
+        let in_block = size % BLOCK;
+        assert_eq!(partial.len() as u64, in_block, "the partial block ends where the segment ends");
+        Self {
+            segment,
+            arena: BytesMut::new(),
+            arena_pos: size - in_block,
+            partial,
+            fresh: 0,
+            fresh_offsets: next_offset..next_offset,
+            ready: VecDeque::new(),
+            ready_bytes: 0,
+            arena_bytes: 0,
+        }
+    }
+
+    /// Copies a batch in and gives it back for stamping. `offsets` are those its records will have.
+    pub(super) fn place(&mut self, batch: &[u8], offsets: Range<Offset>) -> &mut [u8] {
+        if self.arena.is_empty() {
+            self.begin(batch.len(), offsets.start);
+        } else if whole_blocks(self.arena.len() + batch.len()) > self.arena.capacity() {
+            let grown = self.arena_bytes.max(self.arena.capacity()) * 2;
+            self.arena_bytes = grown.clamp(ARENA_BYTES_MIN, ARENA_BYTES_MAX);
+            let full = self.freeze();
+            self.ready_bytes += full.fresh.len();
+            self.ready.push_back(full);
+            self.begin(batch.len(), offsets.start);
+        }
+        let at = self.arena.len();
+        self.arena.extend_from_slice(batch);
+        self.fresh_offsets.end = offsets.end;
+        &mut self.arena[at..]
+    }
+
+    /// Bytes placed that no block taken so far holds.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.ready_bytes + self.arena.len().saturating_sub(self.fresh)
+    }
+
+    /// Where in the file the next block's valid bytes will end, if there is one.
+    pub(super) fn next_block_end(&self) -> Option<u64> {
+        if let Some(block) = self.ready.front() {
+            return Some(block.pos + block.bytes.len() as u64);
+        }
+        (!self.arena.is_empty()).then(|| self.arena_pos + whole_blocks(self.arena.len()) as u64)
+    }
+
+    /// The next block to write: all that has been placed since the last, up to the size of an arena.
+    pub(super) fn take_block(&mut self) -> Option<Block> {
+        if let Some(block) = self.ready.pop_front() {
+            self.ready_bytes -= block.fresh.len();
+            return Some(block);
+        }
+        (!self.arena.is_empty()).then(|| self.freeze())
+    }
+
+    /// Nothing has come since the last write: lets go of the memory kept ready for more.
+    pub(super) fn rest(&mut self) {
+        if self.arena.is_empty() && self.ready.is_empty() {
+            self.arena = BytesMut::new();
+            self.arena_bytes /= 2;
+        }
+    }
+
+    /// Makes the arena ready for a batch: with the partial block in front, room for the batch and its padding.
+    fn begin(&mut self, len: usize, base_offset: Offset) {
+        let needed = whole_blocks(self.partial.len() + len);
+        if needed > self.arena.capacity() {
+            self.arena = aligned(needed.max(self.arena_bytes));
+        }
+        let partial = std::mem::take(&mut self.partial);
+        self.arena.extend_from_slice(&partial);
+        self.fresh = partial.len();
+        self.fresh_offsets = base_offset..base_offset;
+    }
+
+    fn freeze(&mut self) -> Block {
+        let valid = self.arena.len();
+        let padded = whole_blocks(valid);
+        self.arena.resize(padded, 0);
+        let bytes = self.arena.split_to(padded).freeze();
+        let whole = valid - valid % BLOCK as usize;
+        self.partial = bytes.slice(whole..valid);
+        let block = Block {
+            pos: self.arena_pos,
+            bytes,
+            fresh: self.fresh..valid,
+            offsets: self.fresh_offsets.clone(),
+        };
+        self.arena_pos += whole as u64;
+        self.fresh = 0;
+        block
+    }
+}
+
+/// Rounds up to whole 4 KiB blocks.
+pub(super) fn whole_blocks(len: usize) -> usize {
+    len.next_multiple_of(BLOCK as usize)
+}

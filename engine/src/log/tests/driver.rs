@@ -1,0 +1,234 @@
+//! A Driver for the log's tests: real files, done at once and in order; a clock that jumps to the next timer; and a process that
+//! can be stopped after any number of operations.
+
+use crate::io::{
+    Completion, Counters, DirEntry, Driver, File, FileMode, Instant, Listener, Notifier, Op, Outcome, Token,
+    Wait, WallTime,
+};
+use bytes::Bytes;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What a test tells its Driver, and asks it.
+#[derive(Default)]
+pub(super) struct Control {
+    /// File operations that are still carried out; the process "dies" before the next one. `None`: all.
+    pub(super) operations_left: Option<usize>,
+    /// Fails the operations this accepts.
+    pub(super) fails: Option<Fails>,
+    /// Holds back the operations this accepts until it is changed.
+    pub(super) holds: Option<Holds>,
+    /// Every operation carried out, by its name.
+    pub(super) done: Vec<&'static str>,
+    /// Nanoseconds since the start.
+    pub(super) now: u64,
+    pub(super) wall: i64,
+    pub(super) held: VecDeque<(Token, Op)>,
+}
+
+type Fails = Box<dyn Fn(&Op) -> Option<io::ErrorKind>>;
+type Holds = Box<dyn Fn(&Op) -> bool>;
+
+pub(super) type Handle = Rc<RefCell<Control>>;
+
+pub(super) struct FileDriver {
+    control: Handle,
+    ready: VecDeque<Completion>,
+    next_file: u64,
+    random: u64,
+}
+
+impl FileDriver {
+    pub(super) fn new(control: Handle) -> Self {
+        Self { control, ready: VecDeque::new(), next_file: 0, random: 1 }
+    }
+
+    fn open(&mut self, dir: crate::io::DirId, path: &Path, mode: FileMode, create: bool) -> Outcome {
+        let opened = std::fs::OpenOptions::new()
+            .read(true)
+            .write(mode != FileMode::Cached)
+            .create_new(create)
+            .open(path)
+            .and_then(|file| Ok((file.metadata()?.len(), file)));
+        Outcome::Opened(opened.map(|(len, file)| {
+            self.next_file += 1;
+            (File::new(self.next_file, dir, path, mode, Some(OwnedFd::from(file))), len)
+        }))
+    }
+
+    fn carry_out(&mut self, op: &Op) -> Outcome {
+        let count = |result: io::Result<()>| Outcome::Count(result.map(|()| 0));
+        match op {
+            Op::Write { file, pos, bytes } => Outcome::Count(std_file(file).and_then(|std| {
+                if file.mode() == FileMode::Blocks {
+                    assert!(pos.is_multiple_of(4096) && bytes.len().is_multiple_of(4096), "whole blocks");
+                    assert_eq!(bytes.as_ptr() as usize % 4096, 0, "aligned memory");
+                    assert!(pos + bytes.len() as u64 <= std.metadata()?.len(), "within the file");
+                }
+                std.write_all_at(bytes, *pos).map(|()| bytes.len() as u64)
+            })),
+            Op::Read { file, pos, len } => Outcome::Received(std_file(file).and_then(|std| {
+                if file.mode() == FileMode::Blocks {
+                    assert!(pos.is_multiple_of(4096) && len.is_multiple_of(4096), "whole blocks");
+                }
+                let mut bytes = vec![0; *len];
+                let mut read = 0;
+                while read < *len {
+                    match std.read_at(&mut bytes[read..], pos + read as u64)? {
+                        0 => break,
+                        more => read += more,
+                    }
+                }
+                bytes.truncate(read);
+                Ok(Bytes::from(bytes))
+            })),
+            Op::Sync { .. } | Op::SyncFile { .. } | Op::SyncDir { .. } | Op::Close { .. } => {
+                Outcome::Count(Ok(0))
+            }
+            Op::Open { dir, path, mode } => self.open(*dir, path, *mode, false),
+            Op::Create { dir, path, mode } => self.open(*dir, path, *mode, true),
+            Op::Prepare { file, from, to, .. } => count(std_file(file).and_then(|std| {
+                let len = std.metadata()?.len();
+                assert!(len <= from.next_multiple_of(4096), "only space past the end is prepared");
+                std.set_len(*to)
+            })),
+            Op::Truncate { file, len } => count(std_file(file).and_then(|std| std.set_len(*len))),
+            Op::Rename { from, to, .. } => count(std::fs::rename(from, to)),
+            Op::Unlink { path, .. } => count(std::fs::remove_file(path)),
+            Op::MakeDir { path, .. } => count(std::fs::create_dir_all(path)),
+            Op::RemoveDir { path, .. } => count(std::fs::remove_dir(path)),
+            Op::List { path, .. } => Outcome::Listing(list(path)),
+            other => panic!("the log does not ask for {other:?}"),
+        }
+    }
+
+    fn run(&mut self, token: Token, op: Op) {
+        let control = self.control.clone();
+        if let Some(left) = control.borrow_mut().operations_left.as_mut() {
+            if *left == 0 {
+                return;
+            }
+            *left -= 1;
+        }
+        let failure = control.borrow().fails.as_ref().and_then(|fails| fails(&op));
+        let outcome = match failure {
+            Some(kind) => failed(&op, kind),
+            None => self.carry_out(&op),
+        };
+        control.borrow_mut().done.push(name(&op));
+        self.ready.push_back(Completion { token, outcome, more: false });
+    }
+}
+
+fn std_file(file: &File) -> io::Result<std::fs::File> {
+    Ok(std::fs::File::from(file.fd().expect("opened by this Driver").try_clone()?))
+}
+
+fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        let name = entry.file_name().into_string().expect("names are text");
+        entries.push(DirEntry { name, is_dir: metadata.is_dir(), len: metadata.len() });
+    }
+    entries.sort();
+    Ok(entries)
+}
+
+fn failed(op: &Op, kind: io::ErrorKind) -> Outcome {
+    match op {
+        Op::Read { .. } => Outcome::Received(Err(kind.into())),
+        Op::Open { .. } | Op::Create { .. } => Outcome::Opened(Err(kind.into())),
+        Op::List { .. } => Outcome::Listing(Err(kind.into())),
+        _ => Outcome::Count(Err(kind.into())),
+    }
+}
+
+fn name(op: &Op) -> &'static str {
+    match op {
+        Op::Write { .. } => "write",
+        Op::Read { .. } => "read",
+        Op::Sync { .. } => "sync",
+        Op::SyncFile { .. } => "sync file",
+        Op::SyncDir { .. } => "sync directory",
+        Op::Open { .. } => "open",
+        Op::Create { .. } => "create",
+        Op::Prepare { .. } => "prepare",
+        Op::Truncate { .. } => "truncate",
+        Op::Rename { .. } => "rename",
+        Op::Unlink { .. } => "unlink",
+        Op::MakeDir { .. } => "make directory",
+        Op::RemoveDir { .. } => "remove directory",
+        Op::List { .. } => "list",
+        Op::Close { .. } => "close",
+        _ => "other",
+    }
+}
+
+impl Driver for FileDriver {
+    fn submit(&mut self, token: Token, op: Op) {
+        let held = self.control.borrow().holds.as_ref().is_some_and(|holds| holds(&op));
+        if held {
+            self.control.borrow_mut().held.push_back((token, op));
+        } else {
+            self.run(token, op);
+        }
+    }
+
+    fn cancel(&mut self, _: Token) {}
+
+    fn turn(&mut self, wait: Wait, done: &mut Vec<Completion>) {
+        let held = std::mem::take(&mut self.control.borrow_mut().held);
+        for (token, op) in held {
+            self.submit(token, op);
+        }
+        if let (Wait::Until(at), true) = (wait, self.ready.is_empty()) {
+            let mut control = self.control.borrow_mut();
+            let nanos = at.as_nanos().max(control.now);
+            control.wall += ((nanos - control.now) / 1_000_000) as i64;
+            control.now = nanos;
+        }
+        done.extend(self.ready.drain(..));
+    }
+
+    fn listen(&mut self, _: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn notifier(&self) -> Arc<dyn Notifier> {
+        struct Silent;
+        impl Notifier for Silent {
+            fn wake(&self) {}
+        }
+        Arc::new(Silent)
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_nanos(self.control.borrow().now)
+    }
+
+    fn wall_time(&self) -> WallTime {
+        WallTime(self.control.borrow().wall)
+    }
+
+    fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.random
+    }
+
+    fn name(&self) -> &'static str {
+        "test"
+    }
+
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
+}

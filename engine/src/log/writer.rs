@@ -1,0 +1,319 @@
+//! The two tasks behind a log's marks: the writer, which moves `written`, and the syncer, which moves `durable`.
+
+use super::cache::Chunk;
+use super::segment::Segment;
+use super::tail::Block;
+use super::{Log, Offset, State};
+use crate::io::{File, FileMode, Space, SyncItem};
+use std::io;
+use std::ops::Range;
+use std::time::Duration;
+
+/// What the writer does next.
+enum Step {
+    /// Everything placed is written.
+    Rest,
+    /// The segment has no file yet.
+    Create(Offset),
+    /// The next block reaches past the prepared space.
+    Prepare(Offset, u64),
+    /// A segment has been left and is wholly written.
+    Leave(Offset),
+    /// Write this block of this segment.
+    Write(Offset, File, Block),
+}
+
+/// What a write has done.
+struct Written {
+    /// The file's bytes it covered.
+    range: Range<u64>,
+    /// Bytes of whole batches the segment now has.
+    size: u64,
+    /// The offset after the last record written.
+    next_offset: Offset,
+}
+
+impl Log {
+    /// Starts the writer, unless it runs.
+    pub(super) fn start_writer(&self, state: &mut State) {
+        if !std::mem::replace(&mut state.writer_runs, true) {
+            let log = self.clone();
+            self.0.shard.spawn(async move { log.write_all().await });
+        }
+    }
+
+    /// Writes until nothing is left to write.
+    async fn write_all(&self) {
+        loop {
+            let step = self.next_step();
+            let went_on = match step {
+                Step::Rest => return,
+                Step::Create(base) => self.create_segment_file(base).await,
+                Step::Prepare(base, needed) => self.prepare_now(base, needed).await,
+                Step::Leave(base) => {
+                    self.seal_later(base);
+                    true
+                }
+                Step::Write(base, file, block) => self.write_block(base, file, block).await,
+            };
+            if !went_on {
+                self.0.state.borrow_mut().writer_runs = false;
+                return;
+            }
+        }
+    }
+
+    fn next_step(&self) -> Step {
+        let mut state = self.0.state.borrow_mut();
+        let state = &mut *state;
+        if state.failed.is_some() {
+            state.writer_runs = false;
+            return Step::Rest;
+        }
+        let tails = state.tails.len();
+        let tail = state.tails.front_mut().expect("the active segment has a tail");
+        let segment = state.segments.get_mut(&tail.segment).expect("a tail belongs to a segment");
+        let Some(end) = tail.next_block_end() else {
+            if tails > 1 {
+                let base = tail.segment;
+                state.tails.pop_front();
+                return Step::Leave(base);
+            }
+            tail.rest();
+            state.writer_runs = false;
+            return Step::Rest;
+        };
+        let Some(file) = segment.blocks.clone() else { return Step::Create(segment.base) };
+        if !segment.prepared.holds(end) {
+            return Step::Prepare(segment.base, end);
+        }
+        let block = tail.take_block().expect("a block that ends has begun");
+        Step::Write(segment.base, file, block)
+    }
+
+    async fn write_block(&self, base: Offset, file: File, block: Block) -> bool {
+        let len = block.fresh.len();
+        let chunk = Chunk {
+            segment: base,
+            pos: block.pos + block.fresh.start as u64,
+            base_offset: block.offsets.start,
+            next_offset: block.offsets.end,
+            bytes: block.bytes.slice(block.fresh.clone()),
+        };
+        let (pos, end) = (block.pos, block.pos + block.bytes.len() as u64);
+        let written = Written { range: pos..end, size: block.end_pos(), next_offset: block.offsets.end };
+        self.0.state.borrow_mut().in_flight = len;
+        self.0.cache.push(&self.0.chunks, chunk, block.bytes.len());
+        self.prepare_ahead(base, end);
+        if let Err(error) = self.0.shard.io().write(file.clone(), pos, block.bytes).await {
+            self.fail("write", file.path(), error);
+            return false;
+        }
+        self.has_written(base, &file, written);
+        true
+    }
+
+    /// Moves the written mark, and sees that the durable mark follows.
+    fn has_written(&self, base: Offset, file: &File, write: Written) {
+        let Written { range, size, next_offset } = write;
+        let mut woken = Vec::new();
+        {
+            let mut state = self.0.state.borrow_mut();
+            let state = &mut *state;
+            state.in_flight = 0;
+            state.no_space = false;
+            let Some(segment) = state.segments.get_mut(&base) else { return };
+            segment.written_size = size;
+            let space = segment.prepared.written(range.start, range.end);
+            state.bytes_since_checkpoint += range.end - range.start;
+            state.bytes_since_sync += range.end - range.start;
+            match state.dirty.iter_mut().find(|(dirty, _)| dirty.id() == file.id()) {
+                Some((_, known)) if space == Space::Allocated => *known = Space::Allocated,
+                Some(_) => {}
+                None => state.dirty.push((file.clone(), space)),
+            }
+            assert!(state.marks.written <= next_offset, "the written mark only moves on");
+            state.marks.written = next_offset;
+            state.marks.check();
+            state.written_waiters.reached(next_offset, &mut woken);
+            self.follow_with_durable(state);
+        }
+        self.wake(woken);
+    }
+
+    /// After a write: sync now if somebody waits for it or enough has gathered, else in a while.
+    fn follow_with_durable(&self, state: &mut State) {
+        let unsynced = state.marks.written - state.marks.durable;
+        if u64::try_from(unsynced).is_ok_and(|unsynced| unsynced >= state.config.flush_messages) {
+            state.durable_wanted = state.durable_wanted.max(state.marks.written);
+        }
+        if state.durable_wanted > state.marks.durable {
+            return self.start_syncer(state);
+        }
+        let Some(delay) = state.config.background_sync() else { return };
+        if unsynced > 0 && !std::mem::replace(&mut state.background_sync_is_due, true) {
+            let log = self.clone();
+            self.0.shard.spawn(async move { log.sync_in_a_while(delay).await });
+        }
+    }
+
+    async fn sync_in_a_while(&self, delay: Duration) {
+        self.0.shard.sleep(delay).await;
+        let mut state = self.0.state.borrow_mut();
+        state.background_sync_is_due = false;
+        let written = state.marks.written;
+        self.want_durable(&mut state, written);
+    }
+
+    /// Asks that the durable mark come to this offset.
+    pub(super) fn want_durable(&self, state: &mut State, offset: Offset) {
+        state.durable_wanted = state.durable_wanted.max(offset);
+        if state.durable_wanted > state.marks.durable && state.marks.written > state.marks.durable {
+            self.start_syncer(state);
+        }
+    }
+
+    fn start_syncer(&self, state: &mut State) {
+        if state.failed.is_none() && !std::mem::replace(&mut state.syncer_runs, true) {
+            let log = self.clone();
+            self.0.shard.spawn(async move { log.sync_all().await });
+        }
+    }
+
+    /// Syncs until nobody wants more than is durable, or nothing more is written.
+    async fn sync_all(&self) {
+        loop {
+            let (items, written, truncations) = {
+                let mut state = self.0.state.borrow_mut();
+                let marks = state.marks;
+                let wanted = state.durable_wanted > marks.durable && marks.written > marks.durable;
+                if !wanted || state.failed.is_some() {
+                    state.syncer_runs = false;
+                    return;
+                }
+                state.note_sync();
+                let dirty = std::mem::take(&mut state.dirty);
+                let items: Vec<_> = dirty.into_iter().map(|(file, space)| SyncItem { file, space }).collect();
+                (items, marks.written, state.truncations)
+            };
+            // The sync covers every write that completed before this line, so one answers all waiters up to `written`.
+            if let Err(error) = self.0.shard.io().sync(items).await {
+                self.0.state.borrow_mut().syncer_runs = false;
+                return self.fail("sync", &self.0.place.path, error);
+            }
+            let mut woken = Vec::new();
+            {
+                let mut state = self.0.state.borrow_mut();
+                if state.truncations == truncations {
+                    state.marks.durable = state.marks.durable.max(written);
+                    state.marks.check();
+                    state.durable_waiters.reached(written, &mut woken);
+                }
+                self.checkpoint_if_due(&mut state);
+            }
+            self.wake(woken);
+        }
+    }
+
+    /// Creates the file of the segment that has just begun, with its first step of space. Before this ends nothing is
+    /// written in it, so everything that becomes durable in it has a durable name.
+    async fn create_segment_file(&self, base: Offset) -> bool {
+        match self.try_create_segment_file(base).await {
+            Ok(()) => true,
+            Err((doing, error)) => self.no_space_or_fail(doing, error).await,
+        }
+    }
+
+    async fn try_create_segment_file(&self, base: Offset) -> Result<(), (&'static str, io::Error)> {
+        let io = self.0.shard.io();
+        let path = self.log_path(base);
+        let dir = self.0.place.dir;
+        let file = match io.create(dir, path.clone(), FileMode::Blocks).await {
+            // Made by an attempt that found the disk full afterwards.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                io.open(dir, path, FileMode::Blocks).await.map(|(file, _)| file)
+            }
+            other => other,
+        };
+        let file = file.map_err(|error| ("create segment", error))?;
+        io.sync_file(file.clone()).await.map_err(|error| ("sync segment", error))?;
+        let parent = self.0.place.path.clone();
+        io.sync_dir(dir, parent).await.map_err(|error| ("sync directory", error))?;
+        self.segment_mut(base, |segment| segment.blocks = Some(file));
+        Ok(())
+    }
+
+    /// Waits for the space the next block needs.
+    async fn prepare_now(&self, base: Offset, needed: u64) -> bool {
+        let pending = self.segment_mut(base, |segment| segment.prepared.pending);
+        if pending {
+            // A step begun ahead of need is on its way.
+            let prepared = self.0.prepared.next();
+            prepared.await;
+            return self.failed().is_none();
+        }
+        match self.prepare(base, needed).await {
+            Ok(()) => true,
+            Err(error) => self.no_space_or_fail("prepare space in", error).await,
+        }
+    }
+
+    /// Starts the next step of space if the last is nearly used up, so that no write waits for it.
+    fn prepare_ahead(&self, base: Offset, end: u64) {
+        let mut state = self.0.state.borrow_mut();
+        let file_bytes_max = u64::from(state.config.segment_bytes);
+        let Some(segment) = state.segments.get_mut(&base) else { return };
+        if !segment.prepared.is_low(end, file_bytes_max) {
+            return;
+        }
+        drop(state);
+        let log = self.clone();
+        self.0.shard.spawn(async move {
+            // What cannot be had ahead is asked for again when it is needed, and judged then.
+            let _ = log.prepare(base, 0).await;
+        });
+        self.segment_mut(base, |segment| segment.prepared.pending = true);
+    }
+
+    async fn prepare(&self, base: Offset, needed: u64) -> io::Result<()> {
+        let now = self.0.shard.now();
+        let (file, from, to, space) = {
+            let mut state = self.0.state.borrow_mut();
+            let space = state.space_to_prepare();
+            let file_bytes_max = u64::from(state.config.segment_bytes);
+            let Some(segment) = state.segments.get_mut(&base) else { return Ok(()) };
+            let Some(file) = segment.blocks.clone() else { return Ok(()) };
+            let (from, to) = segment.prepared.next_step(needed, file_bytes_max, now);
+            (file, from, to, space)
+        };
+        let result = self.0.shard.io().prepare(file, from, to, space).await;
+        if let Some(segment) = self.0.state.borrow_mut().segments.get_mut(&base) {
+            match &result {
+                Ok(_) => segment.prepared.done(to, space),
+                Err(_) => segment.prepared.failed(),
+            }
+        }
+        self.0.prepared.notify();
+        result.map(drop)
+    }
+
+    /// A full disk refuses appends until there is space again; anything else takes the log offline. Returns whether to go on.
+    async fn no_space_or_fail(&self, doing: &'static str, error: io::Error) -> bool {
+        if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            self.fail(doing, &self.0.place.path, error);
+            return false;
+        }
+        self.0.state.borrow_mut().no_space = true;
+        self.0.shard.sleep(NO_SPACE_RETRY).await;
+        self.failed().is_none()
+    }
+
+    /// Works on a segment that the writer knows to exist.
+    pub(super) fn segment_mut<T>(&self, base: Offset, work: impl FnOnce(&mut Segment) -> T) -> T {
+        let mut state = self.0.state.borrow_mut();
+        work(state.segments.get_mut(&base).expect("the writer's segment exists"))
+    }
+}
+
+/// How long after finding the disk full the writer asks again.
+const NO_SPACE_RETRY: Duration = Duration::from_secs(1);
