@@ -19,6 +19,7 @@ pub use data_dirs::{DataDir, DataDirError, DataDirs, random_id};
 pub use image::{Image, PartitionState, Topic};
 pub use metadata_log::{METADATA_FILE, MetadataError, MetadataLog};
 pub use record::{PartitionRecord, Record, RecordError};
+pub use topics::check_name;
 
 use ringlog_wire::{ErrorCode, Uuid};
 use std::collections::BTreeMap;

@@ -79,7 +79,8 @@ fn unknown(name: &str) -> Refusal {
     Refusal::new(ErrorCode::UnknownTopicOrPartition, format!("There is no topic '{name}'."))
 }
 
-fn check_name(name: &str) -> Result<(), Refusal> {
+/// Whether a topic may have this name.
+pub fn check_name(name: &str) -> Result<(), Refusal> {
     let refuse = |why: &str| {
         Err(Refusal::new(ErrorCode::InvalidTopicException, format!("Topic name '{name}' {why}.")))
     };

@@ -29,7 +29,7 @@ pub struct BrokerConfig {
     pub node_id: i32,
     /// Where to listen.
     pub listeners: Vec<ListenAddress>,
-    /// Where clients are told to connect, one for each listener.
+    /// Where clients are told to connect, one for each listener; see [`BrokerConfig::endpoint`].
     pub advertised: Vec<Advertised>,
     /// Where metrics and health are served: `None` for nowhere.
     pub http: Option<String>,
@@ -63,12 +63,44 @@ pub struct BrokerConfig {
     pub connection_idle_ms: Option<u64>,
     /// After how long without a batch a producer's sequence is forgotten, in milliseconds.
     pub producer_expiry_ms: i64,
+    endpoints: Vec<Endpoint>,
 }
 
 /// What `queued.max.request.bytes=-1` stands for.
 const REQUESTS_BYTES_BUDGET: usize = 256 << 20;
 
+/// Where clients of one listener connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The host.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
 impl BrokerConfig {
+    /// What clients that came in by this listener are told.
+    ///
+    /// # Panics
+    /// Before [`BrokerConfig::set_bound`], which every start calls.
+    pub fn endpoint(&self, listener: usize) -> &Endpoint {
+        self.endpoints.get(listener).expect("listeners are bound before they are asked about")
+    }
+
+    /// Takes note of the ports that the listeners got, in their order; `host_name` is this machine's, for listeners on
+    /// every address that advertise none.
+    pub fn set_bound(&mut self, ports: &[u16], host_name: &str) {
+        assert_eq!(ports.len(), self.listeners.len(), "one port for each listener");
+        let endpoint = |(advertised, port): (&Advertised, &u16)| Endpoint {
+            host: advertised.host.clone().unwrap_or_else(|| host_name.to_owned()),
+            port: if advertised.port == 0 { *port } else { advertised.port },
+        };
+        self.endpoints = self.advertised.iter().zip(ports).map(endpoint).collect();
+        for (listener, port) in self.listeners.iter_mut().zip(ports) {
+            listener.port = *port;
+        }
+    }
+
     /// Checks what the values say together.
     pub fn new(settings: Settings) -> Result<Self, ConfigError> {
         refuse_unsafe(&settings)?;
@@ -118,6 +150,7 @@ impl BrokerConfig {
             connections_max: number(&settings, "max.connections"),
             connection_idle_ms: u64::try_from(number::<i64>(&settings, "connections.max.idle.ms")).ok(),
             producer_expiry_ms: number(&settings, "producer.id.expiration.ms"),
+            endpoints: Vec::new(),
             settings,
         })
     }
@@ -172,6 +205,25 @@ mod tests {
         check(&["authorizer.class.name=org.example.A"], "no authorizer");
         check(&["listeners=SSL://:9093"], "PLAINTEXT");
         check(&["listeners=A://:9093,A://:9094", "listener.security.protocol.map=A:PLAINTEXT"], "twice");
+    }
+
+    #[test]
+    fn clients_are_told_what_was_configured_or_else_what_was_bound() {
+        let check = |pairs: &[&str], expected: &[&str]| {
+            let mut config = config(pairs).expect("right");
+            config.set_bound(&vec![1234; config.listeners.len()], "machine");
+            let told = |at| format!("{}:{}", config.endpoint(at).host, config.endpoint(at).port);
+            assert_eq!((0..config.listeners.len()).map(told).collect::<Vec<_>>(), expected, "{pairs:?}");
+        };
+        check(&[], &["127.0.0.1:1234"]);
+        check(&["listeners=PLAINTEXT://:0"], &["machine:1234"]);
+        check(
+            &["listeners=PLAINTEXT://0.0.0.0:0", "advertised.listeners=PLAINTEXT://a.example:9"],
+            &["a.example:9"],
+        );
+        let map = "listener.security.protocol.map=IN:PLAINTEXT,OUT:PLAINTEXT";
+        let two = "listeners=IN://10.0.0.1:0,OUT://:0";
+        check(&[map, two, "advertised.listeners=OUT://o:9"], &["10.0.0.1:1234", "o:9"]);
     }
 
     #[test]
