@@ -180,7 +180,8 @@ impl Connection {
                 Some(Next::End(end)) => return end.into(),
                 Some(Next::Frame { body, lent }) => (body, lent, None),
                 Some(Next::Large { len }) => {
-                    let held = self.memory(input, len).await;
+                    let cost = self.requests.cost(input.body_start(), len);
+                    let held = self.memory(input, cost).await;
                     match input.large_body(len).await {
                         Ok(body) => (body, false, Some(held)),
                         Err(end) => return end.into(),
@@ -206,6 +207,8 @@ impl Connection {
             request.keep();
             replies.push(self.requests.dispatch(&self.peer, request.body), Some(held));
             if input.keep_while(answered_to(replies, 0), true).await.is_none() {
+                // Nobody is left to hear the answer: it is given up, not waited for.
+                self.control.close(CloseReason::Client);
                 return CloseReason::Client;
             }
         }
@@ -224,17 +227,17 @@ impl Connection {
 
     /// Request memory for a body that is here; nearly always there is some and nothing waits.
     async fn memory_for(&self, input: &mut Input, request: &mut Request) -> Permit {
-        let len = request.body.len();
-        if let Some(held) = self.limits.request_memory.try_take(self.requests.cost(len)) {
+        let cost = self.requests.cost(&request.body, request.body.len());
+        if let Some(held) = self.limits.request_memory.try_take(cost) {
             return held;
         }
         request.keep();
-        self.memory(input, len).await
+        self.memory(input, cost).await
     }
 
-    /// Request memory for a body of this length. While there is none, the client is not read from.
-    async fn memory(&self, input: &mut Input, len: usize) -> Permit {
-        let taken = self.limits.request_memory.take(self.requests.cost(len));
+    /// Request memory. While there is none, the client is not read from.
+    async fn memory(&self, input: &mut Input, cost: usize) -> Permit {
+        let taken = self.limits.request_memory.take(cost);
         input.keep_while(taken, false).await.expect("it does not end with the client")
     }
 }

@@ -98,6 +98,11 @@ impl Input {
         }
     }
 
+    /// What has come of the large body that [`Input::next`] has just announced.
+    pub(super) fn body_start(&self) -> &[u8] {
+        &self.held[LENGTH_BYTES..]
+    }
+
     /// Receives the rest of the large body that [`Input::next`] has just announced.
     pub(super) async fn large_body(&mut self, len: usize) -> Result<Bytes, End> {
         self.disarm().await;

@@ -12,8 +12,6 @@ mod connection;
 mod input;
 mod listener;
 mod output;
-#[cfg(test)]
-mod tests;
 
 pub use connection::CloseReason;
 pub use listener::Listeners;
@@ -33,8 +31,9 @@ pub trait Requests: 'static {
     /// Whether a request with this body may start before those ahead of it on its connection are answered.
     fn overlaps(&self, frame: &[u8]) -> bool;
 
-    /// Bytes of request memory to hold while the request runs, for a body of this length.
-    fn cost(&self, frame_len: usize) -> usize;
+    /// Bytes of request memory to hold while the request runs. `start` is what has come of its body, which has this
+    /// length.
+    fn cost(&self, start: &[u8], len: usize) -> usize;
 
     /// Starts one request. Called in the order of arrival; whatever must happen in that order (the append of a
     /// produce) has happened when this returns. The bytes may lie in a shared receive buffer while the request

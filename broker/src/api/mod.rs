@@ -1,0 +1,224 @@
+//! The Kafka APIs served: one table, one file for each.
+//!
+//! Versions go as high as what they mean is complete here:
+//!
+//! - Topic ids are real and durable from a topic's creation, leader epochs grow with every start: so Metadata 13, Fetch 18,
+//!   Produce 13 and CreateTopics 7 mean what they do in Apache Kafka.
+//! - Produce is listed from 0 though 0 to 2 are refused: librdkafka takes a range without them to mean that the broker cannot take
+//!   compressed batches. Apache Kafka does the same.
+//! - There are no transactions: a transactional id is refused with an error no client retries, features are left out, and a client that would
+//!   need `transaction.version` 2 stays with the older protocol.
+//! - An API that is not served is not listed. A request for one closes the connection, as in Apache Kafka.
+
+mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod fetch;
+mod fetch_session;
+mod find_coordinator;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
+
+pub use fetch_session::Sessions;
+
+use crate::broker::Broker;
+use crate::net::{Part, Peer, PendingReply, Reply};
+use bytes::Bytes;
+use ringlog_wire as wire;
+use ringlog_wire::{ApiKey, Message, Reader, Request, RequestHeader};
+use std::future::Future;
+use std::rc::Rc;
+
+/// One API as it is served.
+pub struct Api {
+    /// Which.
+    pub key: ApiKey,
+    /// The lowest version answered.
+    pub min: i16,
+    /// The highest.
+    pub max: i16,
+    /// Whether its requests may overlap with earlier ones of their connection.
+    overlaps: bool,
+    /// How many times its frame's length a request takes in memory, about.
+    memory_factor: usize,
+    dispatch: fn(Context, Reader<'_>) -> Dispatched,
+}
+
+/// The APIs served, in the order of their keys.
+pub const APIS: &[Api] = &[
+    Api { overlaps: true, memory_factor: 1, ..api(ApiKey::Produce, produce::dispatch) },
+    api(ApiKey::Fetch, fetch::dispatch),
+    api(ApiKey::ListOffsets, |context, reader| answer(context, reader, list_offsets::handle)),
+    api(ApiKey::Metadata, |context, reader| answer(context, reader, metadata::handle)),
+    api(ApiKey::FindCoordinator, |context, reader| answer(context, reader, find_coordinator::handle)),
+    api(ApiKey::ApiVersions, |context, reader| answer(context, reader, api_versions::handle)),
+    api(ApiKey::CreateTopics, |context, reader| answer(context, reader, create_topics::handle)),
+    api(ApiKey::DeleteTopics, |context, reader| answer(context, reader, delete_topics::handle)),
+    api(ApiKey::InitProducerId, |context, reader| answer(context, reader, init_producer_id::handle)),
+    api(ApiKey::OffsetForLeaderEpoch, |context, reader| {
+        answer(context, reader, offset_for_leader_epoch::handle)
+    }),
+    api(ApiKey::DescribeConfigs, |context, reader| answer(context, reader, describe_configs::handle)),
+    api(ApiKey::CreatePartitions, |context, reader| answer(context, reader, create_partitions::handle)),
+    api(ApiKey::DescribeCluster, |context, reader| answer(context, reader, describe_cluster::handle)),
+];
+
+/// A row with what the wire knows, for requests that are small and wait for those before them.
+const fn api(key: ApiKey, dispatch: fn(Context, Reader<'_>) -> Dispatched) -> Api {
+    let spec = key.spec();
+    assert!(spec.served, "the wire crate has its messages");
+    Api { key, min: spec.min, max: spec.max, overlaps: false, memory_factor: 16, dispatch }
+}
+
+/// Where a request comes from and how it wants its answer.
+pub struct Context {
+    /// The shard that serves its connection.
+    pub broker: Broker,
+    /// Who asks.
+    pub peer: Rc<Peer>,
+    /// The version of request and response.
+    pub version: i16,
+    correlation_id: i32,
+}
+
+/// A request that has begun, or why its connection must close.
+type Dispatched = Result<PendingReply, String>;
+
+/// The API with this number, if it is served.
+pub fn served(key: i16) -> Option<&'static Api> {
+    APIS.iter().find(|api| api.key.code() == key)
+}
+
+/// Whether a request may overlap with earlier ones of its connection.
+pub fn overlaps(frame: &[u8]) -> bool {
+    key_of(frame).and_then(served).is_some_and(|api| api.overlaps)
+}
+
+/// Memory a request takes: `start` is what is known of its frame, which is `len` bytes long.
+pub fn cost(start: &[u8], len: usize) -> usize {
+    const REQUEST_BYTES_ABOUT: usize = 512;
+    let factor = key_of(start).and_then(served).map_or(1, |api| api.memory_factor);
+    REQUEST_BYTES_ABOUT + len * factor
+}
+
+fn key_of(frame: &[u8]) -> Option<i16> {
+    frame.first_chunk().map(|bytes| i16::from_be_bytes(*bytes))
+}
+
+/// Starts a request. What must happen in the order of arrival has happened when this returns.
+pub fn dispatch(broker: &Broker, peer: &Rc<Peer>, frame: &Bytes) -> PendingReply {
+    match try_dispatch(broker, peer, frame) {
+        Ok(reply) => reply,
+        Err(why) => Box::pin(std::future::ready(Reply::Close(why))),
+    }
+}
+
+fn try_dispatch(broker: &Broker, peer: &Rc<Peer>, frame: &Bytes) -> Dispatched {
+    let mut reader = Reader::new(frame);
+    let header = RequestHeader::read(&mut reader).map_err(|error| format!("a request's header: {error}"))?;
+    note_client(peer, header.client_id.as_deref());
+    let context = Context {
+        broker: broker.clone(),
+        peer: peer.clone(),
+        version: header.api_version,
+        correlation_id: header.correlation_id,
+    };
+    let Some(api) = served(header.api_key) else {
+        return Err(match header.api() {
+            Some(key) => format!("{key} is not served"),
+            None => format!("there is no API {}", header.api_key),
+        });
+    };
+    if !(api.min..=api.max).contains(&header.api_version) {
+        if api.key == ApiKey::ApiVersions {
+            return Ok(context.reply_in(0, &api_versions::unsupported()));
+        }
+        let Api { key, min, max, .. } = api;
+        return Err(format!("{key} version {} is not served, only {min} to {max}", header.api_version));
+    }
+    (api.dispatch)(context, reader)
+}
+
+/// Remembers what a client calls itself, for the line that says why its connection closed.
+fn note_client(peer: &Peer, client_id: Option<&str>) {
+    let mut known = peer.client_id.borrow_mut();
+    let client_id = client_id.unwrap_or_default();
+    if *known != client_id {
+        client_id.clone_into(&mut known);
+    }
+}
+
+/// A leader epoch of a request: -1 is none.
+fn epoch(epoch: i32) -> Option<i32> {
+    (epoch >= 0).then_some(epoch)
+}
+
+/// Decodes a request, hands it to its handler, encodes what comes.
+fn answer<R, F>(context: Context, mut reader: Reader<'_>, handle: fn(Rc<Context>, R) -> F) -> Dispatched
+where
+    R: Request + 'static,
+    F: Future<Output = R::Response> + 'static,
+{
+    let request = decode::<R>(&context, &mut reader)?;
+    let context = Rc::new(context);
+    let response = handle(context.clone(), request);
+    Ok(Box::pin(async move { context.reply(&response.await) }))
+}
+
+fn decode<M: Message>(context: &Context, reader: &mut Reader<'_>) -> Result<M, String> {
+    M::decode(reader, context.version).map_err(|error| format!("{} {}: {error}", M::API, context.version))
+}
+
+impl Context {
+    /// The reply that carries this response.
+    fn reply<M: Message>(&self, response: &M) -> Reply {
+        match self.encode(self.version, response) {
+            Ok(parts) => Reply::Send(without_files(parts)),
+            Err(why) => Reply::Close(why),
+        }
+    }
+
+    /// The same, at once and in another version.
+    fn reply_in<M: Message>(&self, version: i16, response: &M) -> PendingReply {
+        let reply = match self.encode(version, response) {
+            Ok(parts) => Reply::Send(without_files(parts)),
+            Err(why) => Reply::Close(why),
+        };
+        Box::pin(std::future::ready(reply))
+    }
+
+    fn encode<M: Message>(&self, version: i16, response: &M) -> Result<Vec<wire::Part>, String> {
+        wire::encode_response(version, self.correlation_id, response)
+            .map_err(|error| format!("the answer to {} {version}: {error}", M::API))
+    }
+}
+
+fn without_files(parts: Vec<wire::Part>) -> Vec<Part> {
+    parts
+        .into_iter()
+        .map(|part| match part {
+            wire::Part::Bytes(bytes) => Part::Bytes(bytes),
+            wire::Part::External { .. } => unreachable!("only Fetch names ranges of files"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order_and_within_what_the_wire_speaks() {
+        assert!(APIS.is_sorted_by(|a, b| a.key < b.key));
+        for api in APIS {
+            let spec = api.key.spec();
+            assert!(spec.min <= api.min && api.min <= api.max && api.max <= spec.max, "{}", api.key);
+        }
+    }
+}

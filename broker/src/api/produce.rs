@@ -1,0 +1,204 @@
+//! Produce: batches go to their partitions' logs in the order of arrival; replies when they are acknowledged.
+//!
+//! Batches are appended (or are on their way to the shard that will, in order) when [`dispatch`] returns; what is left is to
+//! wait. Records are slices of the frame and are let go with the append; names are copied, so that a waiting reply does
+//! not keep a receive buffer.
+
+use super::{Context, Dispatched, decode};
+use crate::broker::PendingAnswer;
+use crate::calls::{Acknowledged, Answer, Call};
+use crate::net::Reply;
+use crate::partition::{Acks, AppendRefusal, PartitionId};
+use bytes::Bytes;
+use ringlog_engine::batch;
+use ringlog_engine::shard::ShardId;
+use ringlog_wire::produce::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
+    TopicProduceResponse,
+};
+use ringlog_wire::{ByteString, ErrorCode, Reader, Records};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Versions from here on name topics by id.
+const BY_ID: i16 = 13;
+/// Versions from here on may carry zstd.
+const ZSTD: i16 = 7;
+
+pub(super) fn dispatch(context: Context, mut reader: Reader<'_>) -> Dispatched {
+    let request: ProduceRequest = decode(&context, &mut reader)?;
+    let no_reply = request.acks == 0;
+    let appending = Appending::begin(&context, request);
+    Ok(Box::pin(async move {
+        let topics = appending.finish().await;
+        if !no_reply {
+            return context.reply(&ProduceResponse { responses: topics, ..Default::default() });
+        }
+        // A producer that does not listen learns of errors by losing its connection, and then asks for metadata.
+        match first_error(&topics) {
+            Some(error) => Reply::Close(format!("a produce request with acks=0 failed: {error}")),
+            None => Reply::Nothing,
+        }
+    }))
+}
+
+fn first_error(topics: &[TopicProduceResponse]) -> Option<ErrorCode> {
+    let codes = topics.iter().flat_map(|topic| &topic.partition_responses).map(|row| row.error_code);
+    codes.into_iter().find(|code| *code != ErrorCode::None)
+}
+
+/// A request whose batches have been handed to their partitions' shards.
+struct Appending {
+    /// The answer to come, where refusals already are.
+    topics: Vec<TopicProduceResponse>,
+    /// Answers to come, and the rows they fill: topic and partition by their places in the request.
+    answers: Vec<(PendingAnswer, Vec<Place>)>,
+}
+
+type Place = (usize, usize);
+type Batches = Vec<(PartitionId, Bytes)>;
+
+impl Appending {
+    fn begin(context: &Context, request: ProduceRequest) -> Self {
+        let refusal = whole_refusal(&request);
+        let acks = match request.acks {
+            0 => Acks::None,
+            1 => Acks::Leader,
+            _ => Acks::All,
+        };
+        let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+        let mut topics = Vec::with_capacity(request.topic_data.len());
+        let mut calls: BTreeMap<ShardId, (Batches, Vec<Place>)> = BTreeMap::new();
+        for topic in request.topic_data {
+            let mut rows = Vec::with_capacity(topic.partition_data.len());
+            let name = ByteString::from(&*topic.name);
+            let topic_id = topic.topic_id;
+            for (index, records) in topic_partitions(context, &topic) {
+                let mut row = PartitionProduceResponse { index, base_offset: -1, ..Default::default() };
+                let accepted = match (refusal, records) {
+                    (Some(code), _) => Err(AppendRefusal::code(code)),
+                    (None, records) => records,
+                };
+                match accepted {
+                    Ok((partition, records)) => {
+                        let (batches, places) = calls.entry(context.broker.owner(partition)).or_default();
+                        batches.push((partition, records));
+                        places.push((topics.len(), rows.len()));
+                    }
+                    Err(refusal) => refuse(&mut row, refusal),
+                }
+                rows.push(row);
+            }
+            topics.push(TopicProduceResponse { name, topic_id, partition_responses: rows });
+        }
+        let answers = calls
+            .into_iter()
+            .map(|(owner, (batches, places))| {
+                (context.broker.ask(owner, Call::Append { batches, acks, timeout }), places)
+            })
+            .collect();
+        Self { topics, answers }
+    }
+
+    async fn finish(mut self) -> Vec<TopicProduceResponse> {
+        for (answer, places) in self.answers {
+            let Answer::Appended(results) = answer.await else {
+                unreachable!("an append is answered with offsets")
+            };
+            for ((topic, row), result) in places.into_iter().zip(results) {
+                let row = &mut self.topics[topic].partition_responses[row];
+                match result {
+                    Ok(acknowledged) => accept(row, acknowledged),
+                    Err(refusal) => refuse(row, refusal),
+                }
+            }
+        }
+        self.topics
+    }
+}
+
+/// What is wrong with the request as a whole.
+fn whole_refusal(request: &ProduceRequest) -> Option<ErrorCode> {
+    if request.transactional_id.is_some() {
+        // There are no transactions: an error that no client takes for a passing one.
+        Some(ErrorCode::TransactionalIdAuthorizationFailed)
+    } else if !(-1..=1).contains(&request.acks) {
+        Some(ErrorCode::InvalidRequiredAcks)
+    } else {
+        None
+    }
+}
+
+type Accepted = Result<(PartitionId, Bytes), AppendRefusal>;
+
+/// Each partition of the topic, and the batch for it if all that can be seen here is right with both.
+fn topic_partitions(context: &Context, topic: &TopicProduceData) -> Vec<(i32, Accepted)> {
+    let image = context.broker.image();
+    let (found, unknown) = if context.version >= BY_ID {
+        (image.topic_by_id(topic.topic_id), ErrorCode::UnknownTopicId)
+    } else {
+        (image.topic(&topic.name), ErrorCode::UnknownTopicOrPartition)
+    };
+    let accept = |index: i32, records: &Records| {
+        let topic = found.ok_or(AppendRefusal::code(unknown))?;
+        if topic.partition(index).is_none() {
+            return Err(AppendRefusal::code(ErrorCode::UnknownTopicOrPartition));
+        }
+        Ok((PartitionId::new(topic.id, index), one_batch(context.version, records)?))
+    };
+    let partitions = topic.partition_data.iter();
+    partitions.map(|partition| (partition.index, accept(partition.index, &partition.records))).collect()
+}
+
+/// The records, if they are one batch that this version may carry (`ProduceRequest.validateRecords`).
+fn one_batch(version: i16, records: &Records) -> Result<Bytes, AppendRefusal> {
+    let invalid = |what: &str| {
+        let message = format!("Produce requests with version {version} {what}");
+        AppendRefusal { code: ErrorCode::InvalidRecord, message: Some(message), record: None }
+    };
+    let none = || invalid("must have at least one record batch per partition");
+    let bytes = records.bytes().ok_or_else(none)?;
+    if batch::is_other_magic(bytes) {
+        return Err(invalid("are only allowed to contain record batches with magic version 2"));
+    }
+    if bytes.len() < batch::HEADER_LEN {
+        return Err(none());
+    }
+    let header = batch::Header::parse(bytes).map_err(|_| AppendRefusal::code(ErrorCode::CorruptMessage))?;
+    if header.total_len() > bytes.len() {
+        return Err(none());
+    }
+    if header.codec() == Some(batch::Codec::Zstd) && version < ZSTD {
+        return Err(AppendRefusal {
+            code: ErrorCode::UnsupportedCompressionType,
+            message: Some(format!(
+                "Produce requests with version {version} are not allowed to use ZStandard compression"
+            )),
+            record: None,
+        });
+    }
+    if header.is_transactional() {
+        return Err(AppendRefusal::code(ErrorCode::TransactionalIdAuthorizationFailed));
+    }
+    if header.total_len() < bytes.len() {
+        return Err(invalid("must contain exactly one record batch per partition"));
+    }
+    Ok(bytes.clone())
+}
+
+fn accept(row: &mut PartitionProduceResponse, acknowledged: Acknowledged) {
+    row.base_offset = acknowledged.base_offset;
+    row.log_append_time_ms = acknowledged.log_append_time.unwrap_or(-1);
+    row.log_start_offset = acknowledged.log_start;
+}
+
+fn refuse(row: &mut PartitionProduceResponse, refusal: AppendRefusal) {
+    row.error_code = refusal.code;
+    row.error_message = refusal.message.map(ByteString::from);
+    if let Some(batch_index) = refusal.record {
+        row.record_errors = vec![BatchIndexAndErrorMessage {
+            batch_index,
+            batch_index_error_message: row.error_message.clone(),
+        }];
+    }
+}

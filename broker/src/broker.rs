@@ -1,0 +1,470 @@
+//! The broker as one shard sees it: the partitions it owns, the connections it serves, the image it goes by.
+//!
+//! Every shard has one; they share nothing but mailboxes. What concerns a partition is asked of its owner with
+//! [`Broker::ask`], which answers from here when that is this shard: handlers do not care where a partition lies.
+
+mod opening;
+mod reading;
+#[cfg(test)]
+mod tests;
+
+pub use reading::{Fetch, ReadResult};
+
+use crate::api;
+use crate::calls::{Answer, Call, Mesh};
+use crate::cluster::{self, DataDirs, Image, Topic};
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::net::{CloseReason, Limits, Listeners, Peer, PendingReply, Requests};
+use crate::partition::{Acks, Appending, Partition, PartitionId, Waiter};
+use bytes::Bytes;
+use reading::ParkedReads;
+use ringlog_engine::log::Cache;
+use ringlog_engine::shard::sync::{Credits, Event};
+use ringlog_engine::shard::{Shard, ShardId};
+use ringlog_wire::ErrorCode;
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One shard of the broker. Cheap to clone on its shard.
+#[derive(Clone)]
+pub struct Broker(Rc<Inner>);
+
+struct Inner {
+    shard: Shard,
+    mesh: Mesh,
+    config: Arc<BrokerConfig>,
+    dirs: RefCell<Option<Arc<DataDirs>>>,
+    cache: Cache,
+    image: RefCell<Arc<Image>>,
+    topic_configs: RefCell<HashMap<[u8; 16], Arc<TopicConfig>>>,
+    partitions: RefCell<BTreeMap<PartitionId, Partition>>,
+    /// Partitions being opened, or waiting to be; those really in it; and those being removed.
+    opening: RefCell<BTreeSet<PartitionId>>,
+    opening_now: Cell<usize>,
+    removing: Cell<usize>,
+    changed: Event,
+    /// Producer ids this shard may still hand out.
+    producer_ids: RefCell<std::ops::Range<i64>>,
+    controller: RefCell<Option<Controller>>,
+    sessions: RefCell<api::Sessions>,
+    /// Fetches of this shard's connections that wait for data, by ticket.
+    waiters: RefCell<HashMap<u64, Rc<Waiter>>>,
+    next_ticket: Cell<u64>,
+    parked_reads: ParkedReads,
+    fetch_memory: Credits,
+    listeners: RefCell<Option<Listeners>>,
+    stage: Cell<Stage>,
+    request_memory: Credits,
+    /// Lines about closed connections that need not be said again.
+    said: RefCell<BTreeSet<String>>,
+}
+
+/// What a shard of the broker is made of.
+pub struct Parts {
+    /// The shard.
+    pub shard: Shard,
+    /// Its mailboxes.
+    pub mesh: Mesh,
+    /// What the broker runs with.
+    pub config: Arc<BrokerConfig>,
+    /// Memory for the tails of logs.
+    pub cache: Cache,
+}
+
+/// How far a shard's stop has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// It does not stop.
+    Serving,
+    /// Requests in hand are being answered.
+    Draining,
+    /// There are no connections any more.
+    Drained,
+    /// The logs are closed.
+    Closed,
+}
+
+/// An answer to come.
+pub type PendingAnswer = Pin<Box<dyn Future<Output = Answer>>>;
+
+/// Answers what concerns the whole cluster.
+type Controller = Rc<dyn Fn(cluster::Request) -> Pin<Box<dyn Future<Output = cluster::Outcome>>>>;
+
+/// How often producers whose time is up are looked for.
+const EXPIRE_EVERY: Duration = Duration::from_millis(500);
+
+impl Broker {
+    /// A shard without partitions or listeners: see [`Broker::apply`] and [`Broker::listen`].
+    pub fn start(parts: Parts) -> Self {
+        let shards = usize::from(parts.mesh.shards());
+        let config = &parts.config;
+        let sessions = api::Sessions::new(parts.shard.id(), config.fetch_sessions_max.div_ceil(shards));
+        let request_memory =
+            Credits::new((config.requests_bytes_budget / shards).max(config.request_bytes_max));
+        let limits = Limits {
+            request_bytes_max: config.request_bytes_max,
+            connections_max: config.connections_max.div_ceil(shards),
+            idle: config.connection_idle_ms.map_or(Duration::ZERO, Duration::from_millis),
+            frame_time_max: FRAME_TIME_MAX,
+            overlapping_max: PRODUCES_IN_FLIGHT_MAX,
+            request_memory: request_memory.clone(),
+        };
+        let broker = Self(Rc::new(Inner {
+            mesh: parts.mesh,
+            sessions: RefCell::new(sessions),
+            fetch_memory: Credits::new(FETCH_BYTES_BUDGET / shards),
+            shard: parts.shard,
+            config: parts.config,
+            dirs: RefCell::new(None),
+            cache: parts.cache,
+            image: RefCell::default(),
+            topic_configs: RefCell::default(),
+            partitions: RefCell::default(),
+            opening: RefCell::default(),
+            opening_now: Cell::new(0),
+            removing: Cell::new(0),
+            producer_ids: RefCell::new(0..0),
+            controller: RefCell::new(None),
+            changed: Event::default(),
+            waiters: RefCell::default(),
+            next_ticket: Cell::new(0),
+            parked_reads: ParkedReads::default(),
+            listeners: RefCell::new(None),
+            stage: Cell::new(Stage::Serving),
+            request_memory,
+            said: RefCell::default(),
+        }));
+        let listeners = Listeners::new(&broker.0.shard, limits, Rc::new(broker.clone()));
+        *broker.0.listeners.borrow_mut() = Some(listeners);
+        let this = broker.clone();
+        broker.0.mesh.serve(move |from, call, reply| {
+            let answer = this.handle(from, call);
+            this.0.shard.spawn(async move { reply.send(answer.await) });
+        });
+        broker.0.shard.spawn(broker.clone().expire_acks());
+        broker
+    }
+
+    /// Its shard.
+    pub fn shard(&self) -> &Shard {
+        &self.0.shard
+    }
+
+    /// What the broker runs with.
+    pub fn config(&self) -> &Arc<BrokerConfig> {
+        &self.0.config
+    }
+
+    /// The metadata as of now.
+    pub fn image(&self) -> Arc<Image> {
+        self.0.image.borrow().clone()
+    }
+
+    /// A partition that the metadata knows.
+    pub fn find(&self, topic: &str, index: i32) -> Option<PartitionId> {
+        let image = self.image();
+        let topic = image.topic(topic)?;
+        topic.partition(index).map(|_| PartitionId::new(topic.id, index))
+    }
+
+    /// How many shards the broker has.
+    pub fn shards(&self) -> u16 {
+        self.0.mesh.shards()
+    }
+
+    /// The shard that owns a partition: those of one topic go round all shards, beginning where its id says.
+    pub fn owner(&self, partition: PartitionId) -> ShardId {
+        let [a, b, c, d, ..] = partition.topic;
+        let start = u32::from_be_bytes([a, b, c, d]);
+        let index = u32::try_from(partition.index).expect("indexes of partitions are not negative");
+        let shard = start.wrapping_add(index) % u32::from(self.shards());
+        ShardId(u16::try_from(shard).expect("fewer than there are shards"))
+    }
+
+    /// What a topic runs with.
+    pub fn topic_config(&self, topic: &Topic) -> Arc<TopicConfig> {
+        let mut configs = self.0.topic_configs.borrow_mut();
+        let resolve = || Arc::new(TopicConfig::resolve(&self.0.config.settings, &topic.configs));
+        configs.entry(topic.id.0).or_insert_with(resolve).clone()
+    }
+
+    /// A partition this shard owns and has open.
+    pub fn partition(&self, id: PartitionId) -> Option<Partition> {
+        self.0.partitions.borrow().get(&id).cloned()
+    }
+
+    /// All partitions this shard has open.
+    pub fn partitions(&self) -> Vec<Partition> {
+        self.0.partitions.borrow().values().cloned().collect()
+    }
+
+    /// Listens on one more address.
+    pub fn listen(&self, index: usize, address: SocketAddr) -> std::io::Result<SocketAddr> {
+        self.listeners().listen(index, address)
+    }
+
+    /// Whether the broker is shutting down.
+    pub fn is_stopping(&self) -> bool {
+        self.0.stage.get() != Stage::Serving
+    }
+
+    /// Connections of this shard.
+    pub fn connection_count(&self) -> usize {
+        self.listeners().connection_count()
+    }
+
+    /// Requests parked on this shard's partitions, and fetches of its connections that wait.
+    pub fn parked_count(&self) -> usize {
+        let parked: usize =
+            self.0.partitions.borrow().values().map(|partition| partition.parked().len()).sum();
+        parked + self.0.waiters.borrow().len() + self.0.parked_reads.len()
+    }
+
+    /// Hands this shard the cluster's controller, which answers [`Broker::control`] of all shards. For shard 0.
+    pub fn lead_cluster(
+        &self,
+        handle: impl Fn(cluster::Request) -> Pin<Box<dyn Future<Output = cluster::Outcome>>> + 'static,
+    ) {
+        *self.0.controller.borrow_mut() = Some(Rc::new(handle));
+    }
+
+    /// Asks the controller, wherever it is.
+    pub async fn control(&self, request: cluster::Request) -> cluster::Outcome {
+        match self.ask(ShardId(0), Call::Control(request)).await {
+            Answer::Control(outcome) => outcome,
+            _ => unreachable!("the controller answers for itself"),
+        }
+    }
+
+    /// A producer id nobody has had. Ids come in blocks, which are durable before the first of them is used.
+    pub async fn new_producer_id(&self) -> Result<i64, ErrorCode> {
+        loop {
+            if let Some(id) = self.0.producer_ids.borrow_mut().next() {
+                return Ok(id);
+            }
+            match self.control(cluster::Request::ProducerIds).await {
+                cluster::Outcome::ProducerIds { first, count } => {
+                    *self.0.producer_ids.borrow_mut() = first..first + count;
+                }
+                // Retriable: the client asks again.
+                _ => return Err(ErrorCode::CoordinatorNotAvailable),
+            }
+        }
+    }
+
+    /// The fetch sessions of this shard's connections.
+    pub fn sessions(&self) -> RefMut<'_, api::Sessions> {
+        self.0.sessions.borrow_mut()
+    }
+
+    /// Producers that wait for an acknowledgement of this shard's partitions.
+    pub fn acks_waiting(&self) -> usize {
+        self.0.partitions.borrow().values().map(Partition::acks_waiting).sum()
+    }
+
+    /// Memory taken by requests in hand and by fetch replies, in bytes.
+    pub fn memory_in_use(&self) -> (usize, usize) {
+        (self.0.request_memory.taken(), self.0.fetch_memory.taken())
+    }
+
+    /// Whether [`Broker::drain`] and [`Broker::close`] have ended.
+    pub fn stage(&self) -> Stage {
+        self.0.stage.get()
+    }
+
+    /// Takes no more connections and requests, answers what has been asked, closes the connections.
+    pub async fn drain(&self) {
+        self.0.stage.set(Stage::Draining);
+        let listeners = self.listeners();
+        listeners.stop_accepting().await;
+        for waiter in self.0.waiters.borrow().values() {
+            waiter.fire();
+        }
+        let mut drained = std::pin::pin!(listeners.drain());
+        let mut late = std::pin::pin!(self.0.shard.sleep(DRAIN_TIME_MAX));
+        let drained = std::future::poll_fn(|cx| {
+            if drained.as_mut().poll(cx).is_ready() {
+                return std::task::Poll::Ready(true);
+            }
+            late.as_mut().poll(cx).map(|()| false)
+        })
+        .await;
+        if !drained {
+            listeners.close().await;
+        }
+        self.0.stage.set(Stage::Drained);
+    }
+
+    /// Closes the logs. To be called when every shard has drained.
+    pub async fn close(&self) {
+        self.settle().await;
+        let partitions = std::mem::take(&mut *self.0.partitions.borrow_mut());
+        for partition in partitions.into_values() {
+            partition.retire();
+            if let Err(error) = partition.log().clone().close().await {
+                eprintln!("ERROR close partition {partition:?}: {error}");
+            }
+        }
+        self.0.stage.set(Stage::Closed);
+    }
+
+    /// Asks the shard that owns something; in the order of the calls.
+    pub fn ask(&self, owner: ShardId, call: Call) -> PendingAnswer {
+        if owner == self.0.shard.id() {
+            return self.handle(owner, call);
+        }
+        Box::pin(self.0.mesh.call(owner, call))
+    }
+
+    /// Tells another shard something whose answer does not matter.
+    fn tell(&self, owner: ShardId, call: Call) {
+        drop(self.ask(owner, call));
+    }
+
+    /// Takes in a call. Everything that has to happen in order has happened when this returns.
+    fn handle(&self, from: ShardId, call: Call) -> PendingAnswer {
+        match call {
+            Call::Append { batches, acks, timeout } => self.append(batches, acks, timeout),
+            Call::Read { reads, bytes_max, ticket } => self.read(from, reads, bytes_max, ticket),
+            Call::Unpark(ticket) => {
+                self.0.parked_reads.remove(from, ticket);
+                done()
+            }
+            Call::Woken(ticket) => {
+                if let Some(waiter) = self.0.waiters.borrow().get(&ticket) {
+                    waiter.fire();
+                }
+                done()
+            }
+            Call::Seek(seeks) => {
+                let this = self.clone();
+                Box::pin(async move {
+                    let mut found = Vec::with_capacity(seeks.len());
+                    for seek in seeks {
+                        found.push(match this.partition(seek.partition) {
+                            Some(partition) => {
+                                partition.seek(seek.sought, seek.reader, seek.current_leader_epoch).await
+                            }
+                            None => Err(ErrorCode::NotLeaderOrFollower),
+                        });
+                    }
+                    Answer::Found(found)
+                })
+            }
+            Call::EpochEnds(queries) => {
+                let ends = queries
+                    .into_iter()
+                    .map(|query| match self.partition(query.partition) {
+                        Some(partition) => partition.epoch_end(query.epoch, query.current_leader_epoch),
+                        None => Err(ErrorCode::NotLeaderOrFollower),
+                    })
+                    .collect();
+                Box::pin(std::future::ready(Answer::EpochEnds(ends)))
+            }
+            Call::Directories(dirs) => {
+                *self.0.dirs.borrow_mut() = Some(dirs);
+                done()
+            }
+            Call::Apply(image) => {
+                let this = self.clone();
+                Box::pin(async move {
+                    this.apply(image).await;
+                    Answer::Done
+                })
+            }
+            Call::Control(request) => {
+                let controller = self.0.controller.borrow().clone().expect("shard 0 has the controller");
+                Box::pin(async move { Answer::Control(controller(request).await) })
+            }
+            Call::Adopt { socket, address, listener } => {
+                self.listeners().serve(socket, address, listener);
+                done()
+            }
+        }
+    }
+
+    fn append(&self, batches: Vec<(PartitionId, Bytes)>, acks: Acks, timeout: Duration) -> PendingAnswer {
+        let deadline = self.0.shard.now() + timeout;
+        let appending: Vec<_> = batches
+            .into_iter()
+            .map(|(id, records)| match self.partition(id) {
+                Some(partition) => partition.append(&records, acks, deadline),
+                None => Appending::refused(ErrorCode::NotLeaderOrFollower),
+            })
+            .collect();
+        Box::pin(async move {
+            let mut answers = Vec::with_capacity(appending.len());
+            for append in appending {
+                answers.push(append.acknowledged().await);
+            }
+            Answer::Appended(answers)
+        })
+    }
+
+    async fn expire_acks(self) {
+        while !self.is_stopping() {
+            self.0.shard.sleep(EXPIRE_EVERY).await;
+            let now = self.0.shard.now();
+            for partition in self.0.partitions.borrow().values() {
+                partition.expire_acks(now);
+            }
+        }
+    }
+
+    /// Says why a connection was closed, if it was not the client's wish: once for each client and reason.
+    fn log_close(&self, peer: &Peer, reason: &CloseReason) {
+        let CloseReason::Refused(why) = reason else { return };
+        let line = format!("client {:?}: connection closed: {why}", peer.client_id.borrow());
+        let mut said = self.0.said.borrow_mut();
+        if said.len() < SAID_MAX && said.insert(line.clone()) {
+            eprintln!("{} {line}", peer.address);
+        }
+    }
+
+    fn listeners(&self) -> Listeners {
+        self.0.listeners.borrow().clone().expect("made at start")
+    }
+}
+
+fn done() -> PendingAnswer {
+    Box::pin(std::future::ready(Answer::Done))
+}
+
+impl Requests for Broker {
+    fn overlaps(&self, frame: &[u8]) -> bool {
+        api::overlaps(frame)
+    }
+
+    fn cost(&self, start: &[u8], len: usize) -> usize {
+        api::cost(start, len)
+    }
+
+    fn dispatch(&self, peer: &Rc<Peer>, frame: Bytes) -> PendingReply {
+        api::dispatch(self, peer, &frame)
+    }
+
+    fn closed(&self, peer: &Peer, reason: &CloseReason) {
+        self.log_close(peer, reason);
+    }
+}
+
+/// Memory for fetch replies that wait to be sent, over all shards.
+const FETCH_BYTES_BUDGET: usize = 256 << 20;
+
+/// Produce requests of one connection that overlap. Clients send five at a time; acks=0 and others may send more.
+const PRODUCES_IN_FLIGHT_MAX: usize = 64;
+
+/// A request that has begun must arrive within this time (and a second for each 64 KiB).
+const FRAME_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Lines about closed connections, at most: a client that misbehaves in ever new ways does not fill the log.
+const SAID_MAX: usize = 1000;
+
+/// How long requests in hand may take when the broker stops.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);

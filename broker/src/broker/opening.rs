@@ -1,0 +1,175 @@
+//! Bringing a shard in line with the image: partitions are opened, configured and removed.
+
+use super::{Broker, PendingAnswer};
+use crate::calls::{Answer, Call};
+use crate::cluster::{DataDirs, Image, Topic};
+use crate::partition::{Lead, Partition, PartitionId, log_config};
+use ringlog_engine::log::{Log, LogDir, OpenError};
+use ringlog_engine::shard::ShardId;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Logs opened at the same time: recovery reads files, and the disk has a queue.
+const OPENING_MAX: usize = 16;
+
+impl Broker {
+    /// Goes by a new image: returns when this shard has opened what it owns of it and let go of what is gone.
+    pub async fn apply(&self, image: Arc<Image>) {
+        let wanted: BTreeSet<PartitionId> = self.owned(&image);
+        let gone: Vec<Partition> =
+            self.partitions().into_iter().filter(|partition| !wanted.contains(&partition.id())).collect();
+        let new: Vec<PartitionId> = {
+            let open = self.0.partitions.borrow();
+            let opening = self.0.opening.borrow();
+            wanted.iter().filter(|id| !open.contains_key(id) && !opening.contains(id)).copied().collect()
+        };
+        self.0.opening.borrow_mut().extend(new.iter().copied());
+        self.0.topic_configs.borrow_mut().clear();
+        *self.0.image.borrow_mut() = image.clone();
+        self.configure(&image);
+        for partition in gone {
+            self.0.partitions.borrow_mut().remove(&partition.id());
+            partition.retire();
+            self.0.removing.set(self.0.removing.get() + 1);
+            let this = self.clone();
+            self.0.shard.spawn(async move {
+                this.remove(&partition).await;
+                this.0.removing.set(this.0.removing.get() - 1);
+                this.0.changed.notify();
+            });
+        }
+        // A topic made anew under a former name gets the folder of that name: it must be free.
+        while self.0.removing.get() > 0 {
+            self.0.changed.next().await;
+        }
+        for id in new {
+            while self.0.opening_now.get() >= OPENING_MAX {
+                self.0.changed.next().await;
+            }
+            self.0.opening_now.set(self.0.opening_now.get() + 1);
+            let this = self.clone();
+            self.0.shard.spawn(async move {
+                this.open(id).await;
+                this.0.opening.borrow_mut().remove(&id);
+                this.0.opening_now.set(this.0.opening_now.get() - 1);
+                this.0.changed.notify();
+            });
+        }
+        while wanted.iter().any(|id| self.0.opening.borrow().contains(id)) {
+            self.0.changed.next().await;
+        }
+    }
+
+    /// Tells every shard the data directories.
+    pub async fn use_directories(&self, dirs: Arc<DataDirs>) {
+        for shard in 0..self.shards() {
+            self.ask(ShardId(shard), Call::Directories(dirs.clone())).await;
+        }
+    }
+
+    /// Has every shard go by a new image, and waits until they do.
+    pub async fn publish(&self, image: Arc<Image>) {
+        let answers: Vec<PendingAnswer> =
+            (0..self.shards()).map(|shard| self.ask(ShardId(shard), Call::Apply(image.clone()))).collect();
+        for answer in answers {
+            let Answer::Done = answer.await else { unreachable!("an image is applied and that is all") };
+        }
+    }
+
+    /// Waits until nothing is being opened or removed.
+    pub(super) async fn settle(&self) {
+        while self.0.removing.get() > 0 || !self.0.opening.borrow().is_empty() {
+            self.0.changed.next().await;
+        }
+    }
+
+    fn owned(&self, image: &Image) -> BTreeSet<PartitionId> {
+        let own = self.0.shard.id();
+        let partitions = image.topics().flat_map(|topic| {
+            let indexes = 0..i32::try_from(topic.partitions.len()).expect("indexes are 32 bits");
+            indexes.map(|index| PartitionId::new(topic.id, index))
+        });
+        partitions.filter(|id| self.owner(*id) == own).collect()
+    }
+
+    /// Topics' configs may have changed.
+    fn configure(&self, image: &Image) {
+        for partition in self.0.partitions.borrow().values() {
+            if let Some(topic) = image.topic(partition.topic()) {
+                let config = self.topic_config(topic);
+                if *config != *partition.config() {
+                    partition.configure(config);
+                }
+            }
+        }
+    }
+
+    async fn open(&self, id: PartitionId) {
+        let image = self.image();
+        let Some(topic) = image.topic_by_id(ringlog_wire::Uuid(id.topic)) else { return };
+        let Some(state) = topic.partition(id.index) else { return };
+        let config = self.topic_config(topic);
+        let dirs = self.0.dirs.borrow().clone().expect("directories come before the first image");
+        let opened = match dirs.by_id(state.directory) {
+            Some(dir) => {
+                let place = LogDir { dir: dir.dir, path: dir.path.join(folder(topic, id.index)) };
+                let log_config = log_config(&config);
+                Log::open(&self.0.shard, place, log_config, &self.0.cache).await.map_err(Unopened::Log)
+            }
+            None => Err(Unopened::NoDirectory),
+        };
+        let log = match opened {
+            Ok((log, _)) => log,
+            // The partition stays away: its clients are told it has no leader here, the others go on.
+            Err(why) => return self.log_unopened(topic, id, &why),
+        };
+        let lead =
+            Lead { name: topic.name.clone(), id, leader_epoch: state.leader_epoch, config: config.clone() };
+        let partition = Partition::lead(&self.0.shard, lead, log);
+        // The topic may have gone, or changed, while its log was being read.
+        let now = self.image();
+        match now.topic_by_id(topic.id) {
+            Some(now) => {
+                let config = self.topic_config(now);
+                if *config != *partition.config() {
+                    partition.configure(config);
+                }
+                self.0.partitions.borrow_mut().insert(id, partition);
+            }
+            None => {
+                partition.retire();
+                self.remove(&partition).await;
+            }
+        }
+    }
+
+    async fn remove(&self, partition: &Partition) {
+        if let Err(error) = partition.log().clone().remove().await {
+            eprintln!("ERROR remove partition {partition:?}: {error}");
+        }
+    }
+
+    fn log_unopened(&self, topic: &Topic, id: PartitionId, why: &Unopened) {
+        let folder: PathBuf = folder(topic, id.index).into();
+        match why {
+            Unopened::Log(error) => eprintln!("ERROR partition {} is offline: {error}", folder.display()),
+            Unopened::NoDirectory => {
+                eprintln!(
+                    "ERROR partition {} is offline: its data directory is not configured",
+                    folder.display()
+                );
+            }
+        }
+    }
+}
+
+enum Unopened {
+    Log(OpenError),
+    NoDirectory,
+}
+
+/// A partition's folder in its data directory, as Kafka names it.
+fn folder(topic: &Topic, index: i32) -> String {
+    format!("{}-{index}", topic.name)
+}

@@ -1,0 +1,278 @@
+//! Reads over several partitions, and fetches parked until one of them has more.
+//!
+//! ```text
+//!   coordinator (the connection's shard)            owner of partitions
+//!     Read { reads, ticket } ─────────────────────▶  parks the ticket, reads
+//!       found too little: waits  ◀── Woken(ticket) ─  a high watermark moved: the ticket is spent
+//!     Read again, under the same ticket ───────────▶  parks it anew, reads
+//!     Unpark(ticket) at the end, or when the client has gone
+//! ```
+
+use super::{Broker, PendingAnswer};
+use crate::calls::{Answer, Call};
+use crate::partition::{Found, Partition, PartitionId, Read, Waiter};
+use ringlog_engine::io::Instant;
+use ringlog_engine::shard::ShardId;
+use ringlog_engine::shard::sync::Permit;
+use ringlog_wire::ErrorCode;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+/// A fetch over partitions wherever they lie.
+pub struct Fetch {
+    /// What of each partition.
+    pub reads: Vec<(PartitionId, Read)>,
+    /// Wait until there are this many bytes,
+    pub bytes_min: usize,
+    /// but not more than these.
+    pub bytes_max: usize,
+    /// How long to wait.
+    pub wait: Duration,
+}
+
+/// What was found in one partition.
+pub type ReadResult = Result<Found, ErrorCode>;
+
+/// Tickets of coordinators (this shard's and others') parked on this shard's partitions.
+#[derive(Default)]
+pub(super) struct ParkedReads(RefCell<HashMap<(ShardId, u64), Places>>);
+
+/// Where a ticket is parked: each partition, and its place there.
+type Places = Vec<(Partition, u64)>;
+
+impl ParkedReads {
+    fn add(
+        &self,
+        from: ShardId,
+        ticket: u64,
+        waiter: &Rc<Waiter>,
+        partitions: impl Iterator<Item = Partition>,
+    ) {
+        self.remove(from, ticket);
+        let places = partitions
+            .map(|partition| {
+                let place = partition.parked().add(waiter.clone());
+                (partition, place)
+            })
+            .collect();
+        self.0.borrow_mut().insert((from, ticket), places);
+    }
+
+    /// Takes a ticket out of all partitions it waits for.
+    pub(super) fn remove(&self, from: ShardId, ticket: u64) {
+        let places = self.0.borrow_mut().remove(&(from, ticket));
+        for (partition, place) in places.into_iter().flatten() {
+            partition.parked().remove(place);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+}
+
+impl Broker {
+    /// Reads, and waits for more if there is too little. Results come in the order of the reads, with the memory they
+    /// take until they are sent.
+    pub async fn fetch(&self, fetch: &Fetch) -> (Vec<ReadResult>, Permit) {
+        let deadline = self.0.shard.now() + fetch.wait;
+        let shards = self.by_owner(&fetch.reads);
+        let mut parking = Parking::new(self);
+        loop {
+            let may_wait = !self.is_stopping() && self.0.shard.now() < deadline;
+            let ticket = may_wait.then(|| parking.renew(&shards));
+            let mut memory = self.fetch_memory(fetch.bytes_max).await;
+            let results = self.read_all(fetch, memory.amount(), &shards, ticket).await;
+            if !may_wait || is_enough(fetch, &results) {
+                memory.shrink_to(results.iter().flatten().map(|found| found.bytes).sum());
+                return (results, memory);
+            }
+            // What was found so far is not held while waiting: others may use the memory.
+            drop((results, memory));
+            parking.wait(deadline).await;
+        }
+    }
+
+    /// Memory for a reply of up to this many bytes; less when it runs short, so that many share what there is.
+    async fn fetch_memory(&self, bytes_max: usize) -> Permit {
+        let pool = &self.0.fetch_memory;
+        let total = pool.left() + pool.taken();
+        let fair = pool.left().clamp(FETCH_BYTES_LEAST, total / 4);
+        pool.take(bytes_max.min(fair)).await
+    }
+
+    /// Which of the reads each shard answers.
+    fn by_owner(&self, reads: &[(PartitionId, Read)]) -> BTreeMap<ShardId, Vec<usize>> {
+        let mut shards: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
+        for (at, (partition, _)) in reads.iter().enumerate() {
+            shards.entry(self.owner(*partition)).or_default().push(at);
+        }
+        shards
+    }
+
+    /// One round: asks all owners at the same time and puts together what fits.
+    async fn read_all(
+        &self,
+        fetch: &Fetch,
+        bytes_max: usize,
+        shards: &BTreeMap<ShardId, Vec<usize>>,
+        ticket: Option<u64>,
+    ) -> Vec<ReadResult> {
+        let answers: Vec<(PendingAnswer, &Vec<usize>)> = shards
+            .iter()
+            .map(|(&owner, places)| {
+                let reads = places.iter().map(|&at| fetch.reads[at]).collect();
+                (self.ask(owner, Call::Read { reads, bytes_max, ticket }), places)
+            })
+            .collect();
+        let one_shard = answers.len() == 1;
+        let mut results: Vec<Option<ReadResult>> = vec![None; fetch.reads.len()];
+        for (answer, places) in answers {
+            let Answer::Read(found) = answer.await else { unreachable!("a read is answered with a read") };
+            for (&at, found) in places.iter().zip(found) {
+                results[at] = Some(found);
+            }
+        }
+        let mut results: Vec<ReadResult> =
+            results.into_iter().map(|found| found.expect("each read has an owner")).collect();
+        if !one_shard {
+            drop_excess(&mut results, &fetch.reads, bytes_max);
+        }
+        results
+    }
+
+    /// Answers one shard's reads.
+    pub(super) fn read(
+        &self,
+        from: ShardId,
+        reads: Vec<(PartitionId, Read)>,
+        bytes_max: usize,
+        ticket: Option<u64>,
+    ) -> PendingAnswer {
+        // Parked before it is read, so that nothing can come in between unseen.
+        if let Some(ticket) = ticket {
+            let waiter = self.waiter_for(from, ticket);
+            let partitions = reads.iter().filter_map(|(id, _)| self.partition(*id));
+            self.0.parked_reads.add(from, ticket, &waiter, partitions);
+        }
+        let this = self.clone();
+        Box::pin(async move {
+            let mut left = bytes_max;
+            let mut at_least_one = true;
+            let mut results = Vec::with_capacity(reads.len());
+            for (id, read) in reads {
+                let read = Read {
+                    bytes_max: read.bytes_max.min(left),
+                    at_least_one: read.at_least_one && at_least_one,
+                    ..read
+                };
+                let found = match this.partition(id) {
+                    Some(partition) => partition.read(read).await,
+                    None => Err(ErrorCode::NotLeaderOrFollower),
+                };
+                if let Ok(found) = &found {
+                    // The first partition with records ignores the limits once, the others do not (KIP-74).
+                    at_least_one &= found.bytes == 0;
+                    left = left.saturating_sub(found.bytes);
+                }
+                results.push(found);
+            }
+            Answer::Read(results)
+        })
+    }
+
+    /// Whom to fire for a coordinator's ticket.
+    fn waiter_for(&self, from: ShardId, ticket: u64) -> Rc<Waiter> {
+        if from == self.0.shard.id() {
+            return self.0.waiters.borrow().get(&ticket).expect("it was put there before asking").clone();
+        }
+        let this = self.clone();
+        Waiter::for_action(move || this.tell(from, Call::Woken(ticket)))
+    }
+}
+
+/// A fetch gets room for this many bytes even when memory runs short.
+const FETCH_BYTES_LEAST: usize = 64 * 1024;
+
+/// Whether a fetch is to be answered now.
+fn is_enough(fetch: &Fetch, results: &[ReadResult]) -> bool {
+    let mut bytes = 0;
+    for result in results {
+        match result {
+            // An error, a parting of histories, or a partition near its own limit: waiting adds nothing.
+            Err(_) => return true,
+            Ok(found) if found.diverging.is_some() || found.is_full => return true,
+            Ok(found) => bytes += found.bytes,
+        }
+    }
+    bytes >= fetch.bytes_min
+}
+
+/// Several shards have each kept the limits, and each let its first records pass whatever their size. Together only the
+/// first of all may.
+fn drop_excess(results: &mut [ReadResult], reads: &[(PartitionId, Read)], bytes_max: usize) {
+    let mut used = 0;
+    for (result, (_, read)) in results.iter_mut().zip(reads) {
+        let Ok(found) = result else { continue };
+        if used > 0 && (used + found.bytes > bytes_max || found.bytes > read.bytes_max) {
+            found.records.clear();
+            found.bytes = 0;
+        }
+        used += found.bytes;
+    }
+}
+
+/// A fetch's place among those that wait. Dropping it leaves no trace on any shard.
+struct Parking<'a> {
+    broker: &'a Broker,
+    ticket: u64,
+    waiter: Option<Rc<Waiter>>,
+    parked_on: Vec<ShardId>,
+}
+
+impl<'a> Parking<'a> {
+    fn new(broker: &'a Broker) -> Self {
+        let ticket = broker.0.next_ticket.get();
+        broker.0.next_ticket.set(ticket + 1);
+        Self { broker, ticket, waiter: None, parked_on: Vec::new() }
+    }
+
+    /// A waiter for the next round.
+    fn renew(&mut self, shards: &BTreeMap<ShardId, Vec<usize>>) -> u64 {
+        let waiter = Waiter::for_task();
+        self.broker.0.waiters.borrow_mut().insert(self.ticket, waiter.clone());
+        self.waiter = Some(waiter);
+        if self.parked_on.is_empty() {
+            self.parked_on = shards.keys().copied().collect();
+        }
+        self.ticket
+    }
+
+    /// Waits until the waiter is fired or the time is up.
+    async fn wait(&self, deadline: Instant) {
+        let waiter = self.waiter.as_ref().expect("waits after a round");
+        let mut fired = pin!(waiter.fired());
+        let mut late = pin!(self.broker.0.shard.sleep_until(deadline));
+        poll_fn(|cx| {
+            if fired.as_mut().poll(cx).is_ready() || late.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Drop for Parking<'_> {
+    fn drop(&mut self) {
+        self.broker.0.waiters.borrow_mut().remove(&self.ticket);
+        for &shard in &self.parked_on {
+            self.broker.tell(shard, Call::Unpark(self.ticket));
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The whole broker, spoken to over sockets in Kafka's bytes.
+
+mod administering;
+mod client;
+mod fetching;
+mod harness;
+mod producing;
+mod refusing;

@@ -1,0 +1,116 @@
+//! What shards ask of each other, and of themselves: one shape whether a partition is here or elsewhere.
+//!
+//! A call is taken in at once, in the caller's order: what must happen in that order (an append, a place in a queue)
+//! has happened when the handler returns. The answer may come later. Nothing that waits for data to arrive holds a
+//! call open: a fetch that finds too little leaves a ticket, and the owner sends [`Call::Woken`] when there is more.
+
+use crate::cluster::{DataDirs, Image};
+use crate::partition::{Acks, AppendRefusal, EpochEnd, Found, Offset, PartitionId, Read, Reader, Sought};
+use bytes::Bytes;
+use ringlog_engine::io::Socket;
+use ringlog_engine::shard;
+use ringlog_wire::ErrorCode;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Mailboxes between the broker's shards.
+pub type Mesh = shard::Mesh<Call, Answer>;
+/// One shard's ends of them.
+pub type MeshEnds = shard::MeshEnds<Call, Answer>;
+
+/// One question to the shard that owns what it is about.
+pub enum Call {
+    /// Append clients' batches: [`Answer::Appended`], in the same order, when they are acknowledged.
+    Append {
+        /// Where each goes.
+        batches: Vec<(PartitionId, Bytes)>,
+        /// What the acknowledgement means.
+        acks: Acks,
+        /// How long it may take.
+        timeout: Duration,
+    },
+    /// Read: [`Answer::Read`], in the same order.
+    Read {
+        /// What of each partition.
+        reads: Vec<(PartitionId, Read)>,
+        /// Bytes wanted at most, of all together; the first batch comes whatever its size.
+        bytes_max: usize,
+        /// Under which ticket to tell the caller ([`Call::Woken`]) when any of them has more.
+        ticket: Option<u64>,
+    },
+    /// Forget a ticket of the caller's: [`Answer::Done`].
+    Unpark(u64),
+    /// A partition has more for the receiver's ticket: [`Answer::Done`].
+    Woken(u64),
+    /// Look offsets up: [`Answer::Found`], in the same order.
+    Seek(Vec<Seek>),
+    /// Where epochs end: [`Answer::EpochEnds`], in the same order.
+    EpochEnds(Vec<EpochQuery>),
+    /// These are the broker's data directories: [`Answer::Done`]. Comes before the first image.
+    Directories(Arc<DataDirs>),
+    /// The image has changed: [`Answer::Done`] when the shard has opened and closed what it owns.
+    Apply(Arc<Image>),
+    /// Change the cluster's metadata (asked of shard 0): [`Answer::Control`].
+    Control(crate::cluster::Request),
+    /// Serve this connection, accepted by a shard that has many more: [`Answer::Done`].
+    Adopt {
+        /// The connection.
+        socket: Socket,
+        /// Its peer.
+        address: SocketAddr,
+        /// The listener it came in by.
+        listener: usize,
+    },
+}
+
+/// One look-up.
+#[derive(Debug, Clone, Copy)]
+pub struct Seek {
+    /// Where.
+    pub partition: PartitionId,
+    /// What.
+    pub sought: Sought,
+    /// For whom.
+    pub reader: Reader,
+    /// The leader epoch the client knows.
+    pub current_leader_epoch: Option<i32>,
+}
+
+/// One question for the end of an epoch.
+#[derive(Debug, Clone, Copy)]
+pub struct EpochQuery {
+    /// Where.
+    pub partition: PartitionId,
+    /// Which epoch.
+    pub epoch: i32,
+    /// The leader epoch the client knows.
+    pub current_leader_epoch: Option<i32>,
+}
+
+/// What a shard answers.
+pub enum Answer {
+    /// Nothing to tell.
+    Done,
+    /// To [`Call::Append`].
+    Appended(Vec<Result<Acknowledged, AppendRefusal>>),
+    /// To [`Call::Read`].
+    Read(Vec<Result<Found, ErrorCode>>),
+    /// To [`Call::Seek`].
+    Found(Vec<Result<Option<Offset>, ErrorCode>>),
+    /// To [`Call::EpochEnds`].
+    EpochEnds(Vec<Result<Option<EpochEnd>, ErrorCode>>),
+    /// To [`Call::Control`].
+    Control(crate::cluster::Outcome),
+}
+
+/// An append that is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The offset of its first record.
+    pub base_offset: i64,
+    /// The broker's time, if that is what the topic's records carry.
+    pub log_append_time: Option<i64>,
+    /// The first offset there is.
+    pub log_start: i64,
+}

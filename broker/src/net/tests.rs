@@ -1,1 +1,0 @@
-//! Connections over a real Driver on loopback.

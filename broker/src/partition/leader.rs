@@ -1,0 +1,270 @@
+//! The leader's side: appends of clients, and the task that follows the log's marks.
+
+use super::acks::{Acked, Mark};
+use super::{Acks, Partition, State};
+use crate::calls::Acknowledged;
+use bytes::Bytes;
+use ringlog_engine::io::Instant;
+use ringlog_engine::log::{AppendError, LeaderAppend, LogFailed, Origin};
+use ringlog_engine::shard::sync::{Receiver, Sender, oneshot};
+use ringlog_wire::ErrorCode;
+use std::collections::VecDeque;
+
+/// A client's append on its way: in the log, or in line for it, or refused.
+pub struct Appending(Stage);
+
+enum Stage {
+    Placed(Placed),
+    InLine(Receiver<Result<Placed, AppendRefusal>>),
+    Refused(AppendRefusal),
+}
+
+/// A batch in the log, and what its acknowledgement waits for.
+struct Placed {
+    acknowledged: Acknowledged,
+    ack: Option<Receiver<Acked>>,
+}
+
+/// Why an append is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppendRefusal {
+    /// Kafka's code.
+    pub code: ErrorCode,
+    /// What the producer's user should know.
+    pub message: Option<String>,
+    /// The record at fault, by its place in the batch.
+    pub record: Option<i32>,
+}
+
+/// Appends that came while too much was waiting to be written. They keep their order.
+#[derive(Default)]
+pub(super) struct Backlog {
+    line: VecDeque<InLine>,
+    worked: bool,
+}
+
+struct InLine {
+    records: Bytes,
+    acks: Acks,
+    deadline: Instant,
+    done: Sender<Result<Placed, AppendRefusal>>,
+}
+
+impl AppendRefusal {
+    /// A refusal whose code says it all.
+    pub fn code(code: ErrorCode) -> Self {
+        Self { code, message: None, record: None }
+    }
+
+    fn text(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: Some(message.into()), record: None }
+    }
+}
+
+impl Appending {
+    /// An append that is refused.
+    pub fn refused(code: ErrorCode) -> Self {
+        Self(Stage::Refused(AppendRefusal::code(code)))
+    }
+
+    /// Waits until it may be acknowledged.
+    pub async fn acknowledged(self) -> Result<Acknowledged, AppendRefusal> {
+        let placed = match self.0 {
+            Stage::Placed(placed) => placed,
+            Stage::Refused(refusal) => return Err(refusal),
+            Stage::InLine(placed) => match placed.await {
+                Some(placed) => placed?,
+                None => return Err(AppendRefusal::code(ErrorCode::KafkaStorageError)),
+            },
+        };
+        let Some(ack) = placed.ack else { return Ok(placed.acknowledged) };
+        match ack.await {
+            Some(Acked::Reached) => Ok(placed.acknowledged),
+            Some(Acked::TimedOut) => Err(AppendRefusal::code(ErrorCode::RequestTimedOut)),
+            Some(Acked::Failed) | None => Err(AppendRefusal::code(ErrorCode::KafkaStorageError)),
+        }
+    }
+}
+
+impl Backlog {
+    /// Those in line learn that it has gone.
+    pub(super) fn clear(&mut self) {
+        self.line.clear();
+    }
+}
+
+impl Partition {
+    /// Appends a client's batch. Its place among the partition's appends is taken when this returns.
+    pub fn append(&self, records: &Bytes, acks: Acks, deadline: Instant) -> Appending {
+        if let Err(refusal) = self.may_append(acks) {
+            return Appending(Stage::Refused(refusal));
+        }
+        if self.0.backlog.borrow().line.is_empty() {
+            match self.place(records, acks, deadline) {
+                Ok(placed) => return Appending(Stage::Placed(placed)),
+                Err(AppendError::Busy) => {}
+                Err(error) => return Appending(Stage::Refused(refusal(&error))),
+            }
+        }
+        Appending(Stage::InLine(self.stand_in_line(records, acks, deadline)))
+    }
+
+    /// Answers producers whose time is up.
+    pub fn expire_acks(&self, now: Instant) {
+        if self.0.waiting.borrow().len() > 0 {
+            self.0.waiting.borrow_mut().expire(now);
+        }
+    }
+
+    /// Producers that wait for an acknowledgement, or to be appended.
+    pub fn acks_waiting(&self) -> usize {
+        self.0.waiting.borrow().len() + self.0.backlog.borrow().line.len()
+    }
+
+    fn may_append(&self, acks: Acks) -> Result<(), AppendRefusal> {
+        match self.0.state.get() {
+            State::Online => {}
+            State::Failed => return Err(AppendRefusal::code(ErrorCode::KafkaStorageError)),
+            State::Closing => return Err(AppendRefusal::code(ErrorCode::NotLeaderOrFollower)),
+        }
+        let insync_min = self.0.config.borrow().insync_replicas_min;
+        if acks == Acks::All && insync_min > IN_SYNC_REPLICAS {
+            let message = format!(
+                "The size of the current ISR {IN_SYNC_REPLICAS} is insufficient to satisfy the min.isr requirement of {insync_min} for partition {self:?}"
+            );
+            return Err(AppendRefusal::text(ErrorCode::NotEnoughReplicas, message));
+        }
+        Ok(())
+    }
+
+    fn place(&self, records: &Bytes, acks: Acks, deadline: Instant) -> Result<Placed, AppendError> {
+        let log = &self.0.log;
+        let as_leader = LeaderAppend {
+            epoch: self.leader_epoch(),
+            origin: Origin::Client,
+            now: self.0.shard.wall_time(),
+        };
+        let appended = log.append(records, as_leader)?;
+        let marks = log.marks();
+        let end = appended.last_offset + 1;
+        let mark = match acks.mark(self.durability()) {
+            Some(_) if appended.sync_first => Some(Mark::Durable),
+            mark => mark,
+        };
+        let ack = mark.and_then(|mark| {
+            let reached = match mark {
+                Mark::Written => marks.written,
+                Mark::Durable => marks.durable,
+            };
+            if reached >= end {
+                return None;
+            }
+            if mark == Mark::Durable {
+                // Asking is enough: the marks are followed for all who wait.
+                drop(log.wait_durable(end));
+            }
+            Some(self.0.waiting.borrow_mut().add(mark, end, deadline))
+        });
+        self.follow_marks();
+        Ok(Placed {
+            acknowledged: Acknowledged {
+                base_offset: appended.base_offset,
+                log_append_time: appended.log_append_time,
+                log_start: marks.log_start,
+            },
+            ack,
+        })
+    }
+
+    /// The disk is behind: the batch leaves the buffer it came in and waits for room.
+    fn stand_in_line(
+        &self,
+        records: &Bytes,
+        acks: Acks,
+        deadline: Instant,
+    ) -> Receiver<Result<Placed, AppendRefusal>> {
+        let (done, placed) = oneshot();
+        let mut backlog = self.0.backlog.borrow_mut();
+        backlog.line.push_back(InLine { records: Bytes::copy_from_slice(records), acks, deadline, done });
+        if !std::mem::replace(&mut backlog.worked, true) {
+            self.0.shard.spawn(self.clone().work_backlog());
+        }
+        placed
+    }
+
+    async fn work_backlog(self) {
+        loop {
+            self.0.log.room().await;
+            let Some(InLine { records, acks, deadline, done }) = self.0.backlog.borrow_mut().line.pop_front()
+            else {
+                break;
+            };
+            match self.place(&records, acks, deadline) {
+                Err(AppendError::Busy) => {
+                    self.0.backlog.borrow_mut().line.push_front(InLine { records, acks, deadline, done });
+                    self.0.shard.yield_now().await;
+                }
+                placed => done.send(placed.map_err(|error| refusal(&error))),
+            }
+        }
+        self.0.backlog.borrow_mut().worked = false;
+    }
+
+    /// Sees to it that a task follows the log's marks while they are behind what somebody waits for.
+    pub(super) fn follow_marks(&self) {
+        if !self.is_settled() && !self.0.followed.replace(true) {
+            self.0.shard.spawn(self.clone().follow());
+        }
+    }
+
+    /// Whether all there is in the log is visible and acknowledged.
+    fn is_settled(&self) -> bool {
+        self.0.high_watermark.get() >= self.0.log.marks().log_end && self.0.waiting.borrow().len() == 0
+    }
+
+    async fn follow(self) {
+        loop {
+            let moved = self.0.log.moved();
+            self.advance();
+            if self.0.log.failed().is_some() {
+                self.fail();
+                break;
+            }
+            if self.is_settled() || self.0.state.get() != State::Online {
+                break;
+            }
+            moved.await;
+        }
+        self.0.followed.set(false);
+    }
+}
+
+/// What Kafka's broker says to each refusal of the log.
+fn refusal(error: &AppendError) -> AppendRefusal {
+    let code = match error {
+        AppendError::Corrupt => ErrorCode::CorruptMessage,
+        AppendError::UnsupportedMagic => ErrorCode::InvalidRecord,
+        AppendError::Invalid { why } => {
+            return AppendRefusal {
+                code: ErrorCode::InvalidRecord,
+                message: Some((*why).into()),
+                record: None,
+            };
+        }
+        AppendError::TooLarge => ErrorCode::MessageTooLarge,
+        AppendError::TooLargeForSegment => ErrorCode::RecordListTooLarge,
+        AppendError::InvalidTimestamp => ErrorCode::InvalidTimestamp,
+        AppendError::OutOfOrderSequence => ErrorCode::OutOfOrderSequenceNumber,
+        AppendError::InvalidProducerEpoch => ErrorCode::InvalidProducerEpoch,
+        AppendError::StaleEpoch | AppendError::Failed(LogFailed::Closed) => ErrorCode::NotLeaderOrFollower,
+        AppendError::OutOfOrderOffset { .. } | AppendError::Busy => ErrorCode::UnknownServerError,
+        AppendError::NoSpace => {
+            return AppendRefusal::text(ErrorCode::KafkaStorageError, "the disk is full");
+        }
+        AppendError::Failed(_) => ErrorCode::KafkaStorageError,
+    };
+    AppendRefusal::code(code)
+}
+
+/// Replicas in sync on a single node: the leader itself.
+const IN_SYNC_REPLICAS: i32 = 1;
