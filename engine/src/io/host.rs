@@ -79,13 +79,29 @@ impl Host {
     }
 }
 
-/// Proves that no other process listens on this address: `SO_REUSEPORT`, with which shards share it, would let it.
-pub fn prove_free(address: SocketAddr) -> io::Result<()> {
-    if address.port() == 0 {
-        return Ok(());
+/// An address that is ours: proved free of other listeners, and not given out by the kernel as a free port until the
+/// shards listen on it. `SO_REUSEPORT`, with which shards share an address, would by itself let another broker in.
+#[derive(Debug)]
+pub struct Reservation {
+    address: SocketAddr,
+    _held: OwnedFd,
+}
+
+impl Reservation {
+    /// Takes an address; port 0 takes a free one.
+    pub fn take(address: SocketAddr) -> io::Result<Self> {
+        // The standard library sets SO_REUSEADDR, which passes over closed connections but not over a listener.
+        let proof = TcpListener::bind(address)?;
+        let address = proof.local_addr()?;
+        drop(proof);
+        let held = super::net::bind(address)?;
+        Ok(Self { address, _held: held })
     }
-    // The standard library sets SO_REUSEADDR, which passes over closed connections but not over a listener.
-    TcpListener::bind(address).map(drop)
+
+    /// The address, with its port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
 }
 
 /// Pins the calling thread to one core.
@@ -210,7 +226,8 @@ mod tests {
     #[test]
     fn an_address_has_one_owner() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        assert!(prove_free(listener.local_addr().unwrap()).is_err());
-        assert!(prove_free("127.0.0.1:0".parse().unwrap()).is_ok());
+        assert!(Reservation::take(listener.local_addr().unwrap()).is_err());
+        let free = Reservation::take("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert_ne!(free.address().port(), 0);
     }
 }

@@ -15,15 +15,23 @@ const BACKLOG: i32 = 4096;
 /// A listening socket that shares its address with those of the other shards, and the address it got. epoll needs sockets
 /// that do not block; a ring waits only on those that would.
 pub(super) fn listen(address: SocketAddr, blocking: SocketFlags) -> io::Result<(Listener, SocketAddr)> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | blocking;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    sockopt::set_socket_reuseport(&socket, true)?;
-    rustix::net::bind(&socket, &address)?;
+    let socket = bind(address)?;
+    if blocking.contains(SocketFlags::NONBLOCK) {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+    }
     rustix::net::listen(&socket, BACKLOG)?;
     let bound = SocketAddr::try_from(rustix::net::getsockname(&socket)?)?;
     Ok((Listener(Socket::new(next_id(), Some(socket))), bound))
+}
+
+/// A socket bound to an address that others of this user may share.
+pub(super) fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    Ok(socket)
 }
 
 /// Takes one connection; `WouldBlock` when none waits.
