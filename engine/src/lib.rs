@@ -6,9 +6,11 @@
 //! - [`shard`]: a pinned thread: event loop, local tasks, timers, mailboxes.
 //! - [`log`]: one partition's log on this broker.
 //! - [`batch`]: record batch v2: view, verify, stamp.
+//! - [`records`]: the records inside a batch, in every codec.
 
 pub mod batch;
 pub mod io;
 pub mod limits;
 pub mod log;
+pub mod records;
 pub mod shard;
