@@ -14,6 +14,7 @@ use crate::api;
 use crate::calls::{Answer, Call, Mesh};
 use crate::cluster::{self, DataDirs, Image, Topic};
 use crate::config::{BrokerConfig, TopicConfig};
+use crate::metrics::Metrics;
 use crate::net::{CloseReason, Limits, Listeners, Peer, PendingReply, Requests};
 use crate::partition::{Acks, Appending, Partition, PartitionId, Waiter};
 use bytes::Bytes;
@@ -61,6 +62,7 @@ struct Inner {
     listeners: RefCell<Option<Listeners>>,
     stage: Cell<Stage>,
     request_memory: Credits,
+    metrics: Metrics,
     /// Lines about closed connections that need not be said again.
     said: RefCell<BTreeSet<String>>,
 }
@@ -138,6 +140,7 @@ impl Broker {
             listeners: RefCell::new(None),
             stage: Cell::new(Stage::Serving),
             request_memory,
+            metrics: Metrics::default(),
             said: RefCell::default(),
         }));
         let listeners = Listeners::new(&broker.0.shard, limits, Rc::new(broker.clone()));
@@ -154,6 +157,16 @@ impl Broker {
     /// Its shard.
     pub fn shard(&self) -> &Shard {
         &self.0.shard
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// Bytes of the newest batches held in memory.
+    pub fn cache_bytes(&self) -> usize {
+        self.0.cache.bytes()
     }
 
     /// What the broker runs with.

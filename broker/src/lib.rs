@@ -3,16 +3,24 @@
 //! - [`api`]: the Kafka APIs served: one table, one file for each.
 //! - [`broker`]: one shard of the broker: its partitions, its connections, the image it goes by.
 //! - [`calls`]: what shards ask of each other.
+//! - [`cli`]: the command line.
 //! - [`cluster`]: the metadata: durable records, the image they make, the controller that changes it.
 //! - [`config`]: Kafka's config names, checked and typed.
+//! - [`http`]: `/metrics` and the health checks.
+//! - [`metrics`]: what each shard counts, and the text of a scrape.
 //! - [`net`]: connections: frames in, replies out in request order.
 //! - [`partition`]: a log, its leader, its high watermark, and who waits for it.
+//! - [`serve`]: one broker process, from its directories to its last log closed.
 #![forbid(unsafe_code)]
 
 pub mod api;
 pub mod broker;
 pub mod calls;
+pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod http;
+pub mod metrics;
 pub mod net;
 pub mod partition;
+pub mod serve;

@@ -1,3 +1,8 @@
 //! The `ringlog` binary.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ringlog::cli::run()
+}

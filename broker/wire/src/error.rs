@@ -5,7 +5,7 @@ use std::fmt;
 macro_rules! error_codes {
     ($($variant:ident = $code:literal, $retriable:literal, $name:literal;)*) => {
         /// What went wrong, as the protocol says it. `NONE` says nothing did.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(i16)]
         pub enum ErrorCode {
             $(
