@@ -32,6 +32,10 @@ pub const BATCH_BYTES_MAX: usize = i32::MAX as usize;
 /// at about 2 GB/s, so 8 ms per log.
 pub const CHECKPOINT_BYTES: u64 = 16 << 20;
 
+/// Sealed segments of one log whose indexes stay in memory: readers at eight places of a log, 8 × 2.6 MiB where segments
+/// of 1 GiB are full of small batches.
+pub const SEALED_INDEXES_MAX: usize = 8;
+
 const _: () =
     assert!(ARENA_BYTES_MAX.is_multiple_of(BLOCK as usize) && ARENA_BYTES_MIN.is_multiple_of(BLOCK as usize));
 const _: () = assert!(PREPARE_BYTES_MIN.is_multiple_of(BLOCK) && PREPARE_BYTES_MAX.is_multiple_of(BLOCK));

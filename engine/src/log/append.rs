@@ -5,7 +5,7 @@ use super::error::AppendError;
 use super::producers::{Check, ProducerError};
 use super::segment::{Incoming, Segment};
 use super::tail::Tail;
-use super::{Log, Offset, State};
+use super::{Gaps, Log, Offset, State};
 use crate::batch::{self, BatchError, Header};
 use crate::io::WallTime;
 use crate::limits::UNWRITTEN_BYTES_MAX;
@@ -108,6 +108,7 @@ impl Log {
         let state = &mut *state;
         state.takes_appends()?;
         let mut expected = state.marks.log_end;
+        let mut gaps = false;
         let mut headers = Vec::new();
         let mut rest = &batches[..];
         while let Some(len) = batch::whole_len(rest) {
@@ -115,6 +116,7 @@ impl Log {
             if header.base_offset < expected {
                 return Err(AppendError::OutOfOrderOffset { expected });
             }
+            gaps |= header.base_offset > expected;
             expected = header.next_offset();
             headers.push(header);
             rest = &rest[len..];
@@ -124,6 +126,9 @@ impl Log {
         };
         let (base_offset, last_offset) = (first.base_offset, last.last_offset());
         let now = self.0.shard.wall_time();
+        if gaps && state.gaps == Gaps::None {
+            state.gaps = Gaps::Unmarked;
+        }
         let mut at = 0;
         for header in &headers {
             let len = header.total_len();
@@ -171,7 +176,7 @@ impl Log {
             "a segment that is left has batches, or cannot reach the next one's offset"
         );
         segment.prepared.go_on_from(&before.prepared);
-        state.snapshots.insert(base, state.producers.snapshot());
+        state.snapshots.insert(base, state.producers.clone());
         state.segments.insert(base, segment);
         state.tails.push_back(Tail::new(base, 0, Bytes::new(), base));
     }

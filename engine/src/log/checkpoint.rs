@@ -3,7 +3,7 @@
 //! ```text
 //!   magic "ringlogC" | version u32 | body length u32 | CRC-32C of the body u32 | body
 //!   body: log_start i64 | offset i64 | segment i64 | pos u64 | created i64 | first_timestamp i64 | max_timestamp i64 |
-//!         max_timestamp_offset i64 | gaps u8 | producers | epochs | offset index | time index   (each: length u32, bytes)
+//!         max_timestamp_offset i64 | clearing u8 | producers | epochs | offset index | time index   (each: length u32, bytes)
 //! ```
 
 use super::Offset;
@@ -23,8 +23,8 @@ pub(super) struct Checkpoint {
     pub(super) first_timestamp: i64,
     pub(super) max_timestamp: i64,
     pub(super) max_timestamp_offset: Offset,
-    /// Whether the offsets of this log may have gaps.
-    pub(super) gaps: bool,
+    /// All segments are about to be removed; the log goes on at `offset` without any.
+    pub(super) clearing: bool,
     /// The producers' state, as in a `.snapshot` file.
     pub(super) producers: Vec<u8>,
     /// The leader epochs, as in the `leader-epoch-checkpoint` file.
@@ -50,7 +50,7 @@ impl Checkpoint {
         for number in [self.first_timestamp, self.max_timestamp, self.max_timestamp_offset] {
             body.extend_from_slice(&number.to_be_bytes());
         }
-        body.push(u8::from(self.gaps));
+        body.push(u8::from(self.clearing));
         for part in [&self.producers, &self.epochs, &self.offsets, &self.times] {
             let len = u32::try_from(part.len()).expect("a part of a checkpoint is far smaller than 4 GiB");
             body.extend_from_slice(&len.to_be_bytes());
@@ -76,16 +76,21 @@ impl Checkpoint {
         if reader.0.len() != len || crc32c::crc32c(reader.0) != crc {
             return None;
         }
+        let mut number = || reader.i64();
+        let [log_start, offset, segment, pos, created] =
+            [number()?, number()?, number()?, number()?, number()?];
+        let [first_timestamp, max_timestamp, max_timestamp_offset] = [number()?, number()?, number()?];
+        let clearing = reader.take(1)?[0] != 0;
         let checkpoint = Self {
-            log_start: reader.i64()?,
-            offset: reader.i64()?,
-            segment: reader.i64()?,
-            pos: u64::try_from(reader.i64()?).ok()?,
-            created: reader.i64()?,
-            first_timestamp: reader.i64()?,
-            max_timestamp: reader.i64()?,
-            max_timestamp_offset: reader.i64()?,
-            gaps: reader.take(1)?[0] != 0,
+            log_start,
+            offset,
+            segment,
+            pos: u64::try_from(pos).ok()?,
+            created,
+            first_timestamp,
+            max_timestamp,
+            max_timestamp_offset,
+            clearing,
             producers: reader.part()?,
             epochs: reader.part()?,
             offsets: reader.part()?,
@@ -133,7 +138,7 @@ mod tests {
             first_timestamp: -1,
             max_timestamp: 99,
             max_timestamp_offset: 16,
-            gaps: true,
+            clearing: true,
             producers: vec![1, 2, 3],
             epochs: b"0\n0\n".to_vec(),
             offsets: vec![],

@@ -2,6 +2,7 @@
 
 use super::error::LogFailed;
 use super::files::{INDEX, SNAPSHOT, TIME_INDEX, write_file};
+use super::sealing::LogStart;
 use super::{Log, LogDir};
 use crate::io::Io;
 use bytes::Bytes;
@@ -56,7 +57,7 @@ impl Log {
             let written = write_file(io, place, &path, Bytes::from(bytes)).await;
             written.map_err(|error| ("write", path, error))?;
         }
-        self.write_checkpoint(checkpoint)
+        self.write_checkpoint(checkpoint, LogStart::Current)
             .await
             .map_err(|error| ("write checkpoint of", place.path.clone(), error))
     }

@@ -47,7 +47,6 @@ impl Epochs {
         self.entries.last().map(|entry| entry.epoch)
     }
 
-    #[allow(dead_code, reason = "for truncation and lookups by time")]
     /// The epoch of the record at this offset.
     pub(super) fn at(&self, offset: Offset) -> Option<i32> {
         let after = self.entries.partition_point(|entry| entry.start <= offset);
@@ -67,7 +66,6 @@ impl Epochs {
         self.entries.retain(|entry| entry.start < end);
     }
 
-    #[allow(dead_code, reason = "for truncation and lookups by time")]
     /// The log now starts at this offset: the epoch of its first record starts there.
     pub(super) fn truncate_from_start(&mut self, start: Offset) {
         let after = self.entries.partition_point(|entry| entry.start <= start);

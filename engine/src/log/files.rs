@@ -7,6 +7,7 @@ use super::segment::{Indexes, Segment};
 use super::time_index::TimeIndex;
 use super::{Log, LogDir, Offset};
 use crate::io::{File, FileMode, Io};
+use crate::limits::SEALED_INDEXES_MAX;
 use bytes::Bytes;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,20 @@ impl Log {
             segment.max_timestamp = segment.max_timestamp.or(indexes.times.last());
             segment.indexes = Some(indexes);
         }
+        self.forget_indexes_but(base);
         Ok(())
+    }
+
+    /// Keeps the indexes of few sealed segments in memory: this one's and those of the newest.
+    fn forget_indexes_but(&self, base: Offset) {
+        let mut state = self.0.state.borrow_mut();
+        let loaded =
+            |segment: &&mut Segment| segment.sealed && segment.indexes.is_some() && segment.base != base;
+        let excess =
+            state.segments.values_mut().filter(loaded).count().saturating_sub(SEALED_INDEXES_MAX - 1);
+        for segment in state.segments.values_mut().filter(loaded).take(excess) {
+            segment.indexes = None;
+        }
     }
 
     /// Makes a sealed segment's indexes again from the headers of its batches.
@@ -105,6 +119,12 @@ pub(super) async fn write_file(io: &Io, place: &LogDir, path: &Path, bytes: Byte
     Ok(())
 }
 
+/// Marks a log whose offsets may have gaps. Durable when it returns.
+pub(super) async fn write_gaps_file(io: &Io, place: &LogDir) -> io::Result<()> {
+    write_file(io, place, &place.file(GAPS_FILE), Bytes::new()).await?;
+    io.sync_dir(place.dir, place.path.clone()).await.map(drop)
+}
+
 /// Creates a file; one that is left from before is emptied.
 pub(super) async fn create_empty(io: &Io, place: &LogDir, path: &Path, mode: FileMode) -> io::Result<File> {
     match io.create(place.dir, path.into(), mode).await {
@@ -138,5 +158,7 @@ pub(super) const INDEX: &str = "index";
 pub(super) const TIME_INDEX: &str = "timeindex";
 pub(super) const SNAPSHOT: &str = "snapshot";
 pub(super) const EPOCHS_FILE: &str = "leader-epoch-checkpoint";
+/// Its presence says that the log's offsets may have gaps: Apache Kafka wrote it, or a leader's log was compacted.
+pub(super) const GAPS_FILE: &str = "ringlog.offsets-have-gaps";
 /// The ending of a file that is being written; recovery removes such files.
 pub(super) const UNFINISHED: &str = ".tmp";

@@ -19,7 +19,6 @@ pub struct Marks {
 }
 
 impl Marks {
-    #[allow(dead_code, reason = "for truncation and lookups by time")]
     /// All marks at one offset: a log without records.
     pub(super) fn at(offset: Offset) -> Self {
         Self { log_start: offset, durable: offset, written: offset, log_end: offset }

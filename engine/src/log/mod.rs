@@ -41,7 +41,9 @@ mod sealing;
 mod segment;
 mod space;
 mod tail;
+mod time;
 mod time_index;
+mod truncate;
 mod waiting;
 mod writer;
 
@@ -54,6 +56,8 @@ pub use error::{AppendError, LogFailed, OpenError, ReadError};
 pub use marks::Marks;
 pub use read::{ReadLimit, ReadPart, ReadParts};
 pub use recovery::Recovered;
+pub use time::TimedOffset;
+pub use truncate::TruncateError;
 
 use crate::io::{DirId, File, Space};
 use crate::shard::Shard;
@@ -94,6 +98,8 @@ struct Inner {
     moved: Event,
     /// Happens when a step of space has been prepared, or could not be.
     prepared: Event,
+    /// Held while the log is truncated or its start moves.
+    changes: Credits,
     /// Held while a checkpoint is being written.
     checkpointing: Credits,
     /// Never borrowed across an await.
@@ -110,7 +116,7 @@ struct State {
     producers: Producers,
     epochs: Epochs,
     /// The producers as they were where a segment begins, until that is on disk.
-    snapshots: BTreeMap<Offset, Vec<u8>>,
+    snapshots: BTreeMap<Offset, Producers>,
     written_waiters: Waiters,
     durable_waiters: Waiters,
     /// Somebody wants the durable mark here.
@@ -132,8 +138,7 @@ struct State {
     /// Segments that have been left and are not sealed yet, in order.
     to_seal: VecDeque<Offset>,
     sealer_runs: bool,
-    /// Whether the offsets may have gaps.
-    gaps: bool,
+    gaps: Gaps,
     /// What the leader epochs' own file holds.
     epochs_on_disk: Option<Vec<u8>>,
     /// Where the last checkpoint lets recovery begin.
@@ -144,6 +149,17 @@ struct State {
     /// Bytes written per sync, on a sliding average: small ones pay for space that is written before.
     bytes_per_sync: u64,
     bytes_since_sync: u64,
+}
+
+/// Whether a log's offsets may have gaps: where they may not, recovery takes a gap for damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gaps {
+    /// They have none.
+    None,
+    /// The first lies in the tail buffer; before it is written, its mark must be on disk.
+    Unmarked,
+    /// A file says so.
+    Marked,
 }
 
 /// What a log takes on disk.

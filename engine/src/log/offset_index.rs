@@ -58,12 +58,6 @@ impl OffsetIndex {
         if after == 0 { 0 } else { self.entries[after - 1].pos }
     }
 
-    #[allow(dead_code, reason = "for truncation and lookups by time")]
-    /// Forgets the batches that begin at or past this position.
-    pub(super) fn cut(&mut self, pos: u64) {
-        self.entries.retain(|entry| u64::from(entry.pos) < pos);
-    }
-
     /// As in the file.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.entries.len() * OFFSET_ENTRY_BYTES);
@@ -112,7 +106,6 @@ mod tests {
         assert_eq!(OffsetIndex::decode(100, &bytes), Some(index.clone()));
         assert_eq!(OffsetIndex::decode(100, &bytes[..15]), None, "not whole");
         assert_eq!(OffsetIndex::decode(100, &[&bytes[8..], &bytes[..8]].concat()), None, "backward");
-        index.cut(9100);
-        assert_eq!((index.len(), index.lookup(999)), (1, 5000));
+        assert_eq!(index.len(), 3);
     }
 }

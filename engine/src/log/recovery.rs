@@ -4,16 +4,19 @@ use super::append::SMALLEST_EPOCH;
 use super::checkpoint::{CHECKPOINT_FILE, Checkpoint};
 use super::epochs::Epochs;
 use super::error::OpenError;
-use super::files::{EPOCHS_FILE, LOG, SNAPSHOT, UNFINISHED, opening, read_file, remove_file};
+use super::files::{
+    EPOCHS_FILE, GAPS_FILE, LOG, SNAPSHOT, UNFINISHED, opening, read_file, remove_file, write_gaps_file,
+};
 use super::marks::Marks;
 use super::offset_index::OffsetIndex;
 use super::producers::Producers;
 use super::scan::{Scan, read_at};
+use super::sealing::LogStart;
 use super::segment::{Indexes, Segment};
 use super::space::Prepared;
 use super::tail::Tail;
 use super::time_index::TimeIndex;
-use super::{Cache, Inner, Log, LogConfig, LogDir, Offset, State};
+use super::{Cache, Gaps, Inner, Log, LogConfig, LogDir, Offset, State};
 use crate::batch;
 use crate::io::{DirEntry, FileMode, Io};
 use crate::limits::BLOCK;
@@ -46,7 +49,7 @@ impl Log {
         cache: &Cache,
     ) -> Result<(Self, Recovered), OpenError> {
         let io = shard.io().clone();
-        let files = Files::list(&io, &place).await?;
+        let mut files = Files::list(&io, &place).await?;
         let mut recovery = Recovery {
             interval: config.index_interval_bytes,
             io,
@@ -63,7 +66,7 @@ impl Log {
             end: 0,
             log_start: 0,
         };
-        recovery.run(&files).await?;
+        recovery.run(&mut files).await?;
         let partial = recovery.open_active().await?;
         let Recovery {
             done, segments, to_seal, producers, epochs, gaps, checkpointed, end, log_start, ..
@@ -95,7 +98,7 @@ impl Log {
             truncations: 0,
             to_seal: VecDeque::new(),
             sealer_runs: false,
-            gaps,
+            gaps: if gaps { Gaps::Marked } else { Gaps::None },
             epochs_on_disk: None,
             checkpointed: log_start,
             bytes_since_checkpoint: 0,
@@ -110,13 +113,16 @@ impl Log {
             chunks: Rc::default(),
             moved: Event::default(),
             prepared: Event::default(),
+            changes: Credits::new(1),
             checkpointing: Credits::new(1),
             state: RefCell::new(state),
         }));
         if !checkpointed {
             // Without one, its files would be taken for Apache Kafka's, which are trusted differently.
             let path = &log.0.place.path;
-            log.write_checkpoint(log.sum_up()).await.map_err(opening("write checkpoint of", path))?;
+            log.write_checkpoint(log.sum_up(), LogStart::Current)
+                .await
+                .map_err(opening("write checkpoint of", path))?;
         }
         for base in to_seal {
             log.seal_later(base);
@@ -131,6 +137,8 @@ struct Files {
     segments: Vec<(Offset, u64)>,
     /// Producers' snapshots, by offset, in order.
     snapshots: Vec<Offset>,
+    /// Offsets may have gaps.
+    gaps: bool,
 }
 
 impl Files {
@@ -149,6 +157,7 @@ impl Files {
         };
         let mut segments = Vec::new();
         let mut snapshots = Vec::new();
+        let mut gaps = false;
         for DirEntry { name, len, .. } in entries.into_iter().filter(|entry| !entry.is_dir) {
             if [UNFINISHED, ".deleted", ".cleaned"].iter().any(|ending| name.ends_with(ending)) {
                 let path = place.file(&name);
@@ -158,12 +167,12 @@ impl Files {
             match offset_and_suffix(&name) {
                 Some((base, LOG)) => segments.push((base, len)),
                 Some((offset, SNAPSHOT)) => snapshots.push(offset),
-                _ => {}
+                _ => gaps |= name == GAPS_FILE,
             }
         }
         segments.sort_unstable();
         snapshots.sort_unstable();
-        Ok(Self { segments, snapshots })
+        Ok(Self { segments, snapshots, gaps })
     }
 }
 
@@ -197,7 +206,7 @@ struct Recovery {
 }
 
 impl Recovery {
-    async fn run(&mut self, files: &Files) -> Result<(), OpenError> {
+    async fn run(&mut self, files: &mut Files) -> Result<(), OpenError> {
         let from = self.begin(files).await?;
         let (trusted, scanned) =
             files.segments.split_at(files.segments.partition_point(|(base, _)| *base < from.0));
@@ -227,11 +236,17 @@ impl Recovery {
     }
 
     /// Where the scan begins, with the producers and epochs as they were there.
-    async fn begin(&mut self, files: &Files) -> Result<(Offset, u64), OpenError> {
+    async fn begin(&mut self, files: &mut Files) -> Result<(Offset, u64), OpenError> {
+        self.gaps = files.gaps;
         let first = files.segments.first().map_or(0, |(base, _)| *base);
         if let Some(checkpoint) = self.read_checkpoint().await? {
             self.log_start = checkpoint.log_start;
-            self.gaps = checkpoint.gaps;
+            if checkpoint.clearing {
+                for &(base, len) in files.segments.iter().rev() {
+                    self.remove_segment(base, len).await?;
+                }
+                files.segments.clear();
+            }
             let there =
                 files.segments.iter().any(|&(base, len)| base == checkpoint.segment && len >= checkpoint.pos);
             if let Some(segment) = there.then(|| self.resume(&checkpoint)).flatten() {
@@ -247,7 +262,11 @@ impl Recovery {
         } else {
             // As Apache Kafka leaves a log: compaction may have left gaps.
             self.kafkas = files.segments.iter().any(|(_, len)| *len > 0);
-            self.gaps = self.kafkas;
+            self.gaps |= self.kafkas;
+            if self.kafkas && !files.gaps {
+                let path = &self.place.path;
+                write_gaps_file(&self.io, &self.place).await.map_err(opening("write to", path))?;
+            }
             self.log_start = first;
         }
         self.log_start = self.log_start.max(first);

@@ -2,12 +2,22 @@
 
 use super::checkpoint::{CHECKPOINT_FILE, Checkpoint};
 use super::error::LogFailed;
-use super::files::{EPOCHS_FILE, INDEX, SNAPSHOT, TIME_INDEX, write_file};
+use super::files::{EPOCHS_FILE, INDEX, SNAPSHOT, TIME_INDEX, read_file, write_file};
+use super::producers::Producers;
 use super::{Durability, Log, Offset, State};
 use crate::limits::CHECKPOINT_BYTES;
 use bytes::Bytes;
 use std::io;
 use std::path::PathBuf;
+
+/// Which log start a checkpoint carries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum LogStart {
+    /// The log's, as it is when the checkpoint is written.
+    Current,
+    /// The one in the checkpoint: the log is being cut to it.
+    Given,
+}
 
 impl Log {
     /// A segment has been left and is wholly written: it will be sealed, after those before it.
@@ -43,7 +53,7 @@ impl Log {
         self.wait_durable(end).await.map_err(|_| None)?;
         let (file, size, offsets, times, snapshot) = {
             let mut state = self.0.state.borrow_mut();
-            let snapshot = state.snapshots.get(&end).cloned();
+            let snapshot = state.snapshots.get(&end).map(Producers::snapshot);
             let Some(segment) = state.segments.get_mut(&base) else { return Ok(()) };
             segment.end_time_index();
             let indexes = segment.indexes.as_ref().expect("a segment not yet sealed has its indexes");
@@ -68,7 +78,6 @@ impl Log {
             .map_err(|error| Some(("sync directory", place.path.clone(), error)))?;
         {
             let mut state = self.0.state.borrow_mut();
-            state.snapshots.remove(&end);
             if let Some(segment) = state.segments.get_mut(&base) {
                 segment.sealed = true;
                 segment.blocks = None;
@@ -77,7 +86,33 @@ impl Log {
         }
         // The descriptor closes with the last read that uses it.
         io.close(file).await.map_err(|error| Some(("close", path.clone(), error)))?;
-        self.checkpoint().await.map_err(|error| Some(("write checkpoint of", place.path.clone(), error)))
+        let checkpointing = |error| Some(("write checkpoint of", place.path.clone(), error));
+        match self.sum_up_sealed(end) {
+            Some(checkpoint) => {
+                self.write_checkpoint(checkpoint, LogStart::Current).await.map_err(checkpointing)
+            }
+            None => self.checkpoint().await.map_err(checkpointing),
+        }
+    }
+
+    /// The log as it was at the end of the segment that has just been sealed. Not as it is now: recovery takes segments before
+    /// the checkpoint's for sealed, and the one that follows may have been left without being sealed.
+    fn sum_up_sealed(&self, end: Offset) -> Option<Checkpoint> {
+        let mut state = self.0.state.borrow_mut();
+        let producers = state.snapshots.remove(&end)?;
+        let mut epochs = state.epochs.clone();
+        epochs.truncate_from_end(end);
+        Some(Checkpoint {
+            offset: end,
+            segment: end,
+            created: state.segments.get(&end)?.created,
+            first_timestamp: -1,
+            max_timestamp: -1,
+            max_timestamp_offset: -1,
+            producers: producers.checkpoint(),
+            epochs: epochs.encode().into_bytes(),
+            ..Checkpoint::default()
+        })
     }
 
     /// After a sync: a checkpoint, if enough has been written since the last.
@@ -101,8 +136,13 @@ impl Log {
         });
     }
 
-    /// Sums up the log as it is now, waits until that is durable, and makes it the place where recovery begins.
+    /// Sums up the log as it is now, waits until that is durable, and makes it the place where recovery begins. Not while a
+    /// segment before the active one is not sealed: its sealing will make a checkpoint.
     pub(super) async fn checkpoint(&self) -> io::Result<()> {
+        let unsealed = self.0.state.borrow().segments.values().rev().skip(1).any(|segment| !segment.sealed);
+        if unsealed {
+            return Ok(());
+        }
         let checkpoint = self.sum_up();
         let truncations = self.0.state.borrow().truncations;
         match self.wait_durable(checkpoint.offset).await {
@@ -113,7 +153,22 @@ impl Log {
         if self.0.state.borrow().truncations != truncations {
             return Ok(());
         }
-        self.write_checkpoint(checkpoint).await
+        self.write_checkpoint(checkpoint, LogStart::Current).await
+    }
+
+    /// Puts the log start on disk, leaving the last checkpoint as it is otherwise.
+    pub(super) async fn write_log_start(&self) -> io::Result<()> {
+        let permit = self.0.checkpointing.take(1).await;
+        let place = &self.0.place;
+        let io = self.0.shard.io();
+        let path = place.file(CHECKPOINT_FILE);
+        let last = read_file(io, place, &path).await?.and_then(|bytes| Checkpoint::decode(&bytes));
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the checkpoint is damaged");
+        let checkpoint = Checkpoint { log_start: self.marks().log_start, ..last.ok_or_else(damaged)? };
+        write_file(io, place, &path, Bytes::from(checkpoint.encode())).await?;
+        io.sync_dir(place.dir, place.path.clone()).await?;
+        drop(permit);
+        Ok(())
     }
 
     /// The log as it is now.
@@ -133,7 +188,7 @@ impl Log {
             first_timestamp: active.first_timestamp.unwrap_or(-1),
             max_timestamp,
             max_timestamp_offset,
-            gaps: state.gaps,
+            clearing: false,
             producers: state.producers.checkpoint(),
             epochs: state.epochs.encode().into_bytes(),
             offsets: indexes.offsets.encode(),
@@ -142,7 +197,11 @@ impl Log {
     }
 
     /// Puts a checkpoint on disk; and beside it the leader epochs in a file of their own, as Kafka has them.
-    pub(super) async fn write_checkpoint(&self, checkpoint: Checkpoint) -> io::Result<()> {
+    pub(super) async fn write_checkpoint(
+        &self,
+        mut checkpoint: Checkpoint,
+        log_start: LogStart,
+    ) -> io::Result<()> {
         // One at a time, and never an older one over a newer one.
         let permit = self.0.checkpointing.take(1).await;
         {
@@ -151,13 +210,14 @@ impl Log {
                 return Ok(());
             }
             state.checkpointed = checkpoint.offset;
+            if log_start == LogStart::Current {
+                // It may have moved while this checkpoint waited for the disk.
+                checkpoint.log_start = state.marks.log_start;
+            }
         }
         let place = &self.0.place;
         let io = self.0.shard.io();
         let path = place.file(CHECKPOINT_FILE);
-        let mut checkpoint = checkpoint;
-        // It may have moved while this one waited for the disk.
-        checkpoint.log_start = checkpoint.log_start.max(self.marks().log_start.min(checkpoint.offset));
         let epochs = &checkpoint.epochs;
         let changed = self.0.state.borrow().epochs_on_disk.as_ref() != Some(epochs);
         if changed {

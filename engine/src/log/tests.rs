@@ -264,3 +264,265 @@ fn records_nobody_waits_for_become_durable_in_a_while() {
         assert!((10_000_000..20_000_000).contains(&waited), "{waited} ns");
     });
 }
+
+/// Fills a log: batches of two records, one timestamp each, rising by ten.
+async fn fill(log: &Log, world: &World, batches: i64) {
+    for n in 0..batches {
+        let timestamp = 1_000 + 10 * n;
+        world.append(log, &world::batch_at(-1, -1, -1, 2, 600, timestamp)).unwrap();
+    }
+    log.wait_written(log.marks().log_end).await.unwrap();
+}
+
+#[test]
+fn truncation_takes_records_back_wherever_the_process_dies() {
+    let mut deaths = 0;
+    for target in [0, 1, 25, 59, 60, 99, 100, 200] {
+        // Wholly, with the batch that contains it.
+        let kept = if target >= 100 { 100 } else { target - target % 2 };
+        for operations in (0..).step_by(2) {
+            let mut world = World::new();
+            let lived = world.run_until_death(small(), async move |log, world| {
+                fill(&log, &world, 50).await;
+                log.wait_durable(100).await.unwrap();
+                log.settle().await.unwrap();
+                world.control.borrow_mut().operations_left = Some(operations);
+                assert_eq!(log.truncate_to(target).await.unwrap(), kept);
+                world.control.borrow_mut().operations_left = None;
+                world.forget_from(kept);
+                world.check_all(&log).await;
+                fill(&log, &world, 20).await;
+                world.check_all(&log).await;
+            });
+            world.control.borrow_mut().operations_left = None;
+            world.run(small(), async move |log, world| {
+                let end = log.marks().log_end;
+                if lived {
+                    assert_eq!(end, kept + 40);
+                } else {
+                    assert!((kept..=100).contains(&end), "{end} after {operations} operations of {target}");
+                    world.forget_from(end);
+                }
+                world.check_all(&log).await;
+                fill(&log, &world, 20).await;
+                world.check_all(&log).await;
+                log.close().await.unwrap();
+            });
+            if lived {
+                break;
+            }
+            deaths += 1;
+        }
+    }
+    assert!(deaths > 40, "the process died at {deaths} places");
+}
+
+#[test]
+fn a_log_is_emptied_and_goes_on_elsewhere_wherever_the_process_dies() {
+    let mut deaths = 0;
+    for start in [0, 40, 1_000] {
+        for operations in 0.. {
+            let mut world = World::new();
+            let lived = world.run_until_death(small(), async move |log, world| {
+                fill(&log, &world, 50).await;
+                log.settle().await.unwrap();
+                world.control.borrow_mut().operations_left = Some(operations);
+                log.truncate_fully_and_start_at(start).await.unwrap();
+                world.control.borrow_mut().operations_left = None;
+                assert_eq!(log.marks(), Marks::at(start));
+            });
+            world.control.borrow_mut().operations_left = None;
+            world.run(small(), async move |log, world| {
+                let marks = log.marks();
+                if lived {
+                    assert_eq!(marks, Marks::at(start));
+                } else if marks != Marks::at(start) {
+                    assert_eq!(
+                        marks,
+                        Marks { log_start: 0, ..Marks::at(100) },
+                        "after {operations} operations"
+                    );
+                    world.check_all(&log).await;
+                    return;
+                }
+                let again = log.append(&batch(3, 100), world.leader()).unwrap();
+                assert_eq!(again.base_offset, start);
+                log.wait_durable(start + 3).await.unwrap();
+            });
+            if lived {
+                break;
+            }
+            deaths += 1;
+        }
+    }
+    assert!(deaths > 20, "the process died at {deaths} places");
+}
+
+#[test]
+fn truncation_gives_producers_back_the_sequences_it_takes() {
+    let mut world = World::new();
+    world.run(small(), async |log, world| {
+        for n in 0..60 {
+            world.append(&log, &batch_of(7, 0, n, 1, 700)).unwrap();
+        }
+        log.wait_written(60).await.unwrap();
+        assert!(world.segments() > 2);
+        let waiting = log.wait_durable(60);
+        assert_eq!(log.truncate_to(45).await.unwrap(), 45);
+        assert!(matches!(waiting.await, Err(LogFailed::Truncated)));
+        world.forget_from(45);
+        let again = log.append(&batch_of(7, 0, 44, 1, 700), world.leader()).unwrap();
+        assert_eq!((again.base_offset, again.duplicate), (44, true));
+        let new = world.append(&log, &batch_of(7, 0, 45, 1, 700)).unwrap();
+        assert_eq!((new.base_offset, new.duplicate), (45, false));
+        world.check_all(&log).await;
+    });
+}
+
+#[test]
+fn deleted_records_stay_deleted_and_their_segments_go() {
+    let mut world = World::new();
+    world.run(small(), async |log, world| {
+        fill(&log, &world, 50).await;
+        log.settle().await.unwrap();
+        let before = world.segments();
+        assert!(matches!(log.delete_before(101).await, Err(TruncateError::OutOfRange { log_end: 100 })));
+        assert_eq!(log.delete_before(61).await.unwrap(), 61);
+        assert_eq!(log.delete_before(10).await.unwrap(), 61, "the log start does not go back");
+        assert!(world.segments() < before);
+        let limit = ReadLimit { up_to: 100, bytes_max: 1, at_least_one: true };
+        assert!(matches!(log.read(60, limit).await, Err(ReadError::OutOfRange { log_start: 61, .. })));
+        world.check_all(&log).await;
+    });
+    world.run(small(), async |log, world| {
+        assert_eq!((log.marks().log_start, log.marks().log_end), (61, 100));
+        world.check_all(&log).await;
+        assert_eq!(log.delete_before(100).await.unwrap(), 100);
+        world.append(&log, &batch(1, 100)).unwrap();
+        log.wait_written(101).await.unwrap();
+        world.check_all(&log).await;
+        log.close().await.unwrap();
+    });
+    world.run(small(), async |log, world| {
+        assert_eq!((log.marks().log_start, log.marks().log_end), (100, 101));
+        world.check_all(&log).await;
+    });
+}
+
+#[test]
+fn records_are_found_by_time_in_memory_on_disk_and_after_a_restart() {
+    let mut world = World::new();
+    for round in 0..3 {
+        world.run(small(), async move |log, world| {
+            if round == 0 {
+                // Log append time would be the broker's; here each batch has its own.
+                for n in 0..50 {
+                    let mut batch = world::batch_at(-1, -1, -1, 2, 600, 1_000 + 10 * n).to_vec();
+                    crate::batch::stamp_log_append_time(&mut batch, 1_000 + 10 * n);
+                    world.append(&log, &Bytes::from(batch)).unwrap();
+                }
+                log.wait_written(100).await.unwrap();
+            }
+            for (timestamp, found) in
+                [(0, Some((0, 1_000))), (1_001, Some((2, 1_010))), (1_490, Some((98, 1_490)))]
+            {
+                let at = log.offset_for_time(timestamp).await.unwrap();
+                assert_eq!(at.map(|at| (at.offset, at.timestamp)), found, "time {timestamp}, round {round}");
+                assert_eq!(at.unwrap().leader_epoch, Some(0));
+            }
+            assert_eq!(log.offset_for_time(1_491).await.unwrap(), None);
+            for n in 0..50 {
+                let at = log.offset_for_time(1_000 + 10 * n).await.unwrap().unwrap();
+                assert_eq!(at.offset, 2 * n);
+            }
+            assert_eq!(log.max_timestamp().await.unwrap().map(|at| at.offset), Some(98));
+            log.delete_before(50).await.unwrap();
+            assert_eq!(log.offset_for_time(0).await.unwrap().map(|at| at.offset), Some(50));
+            if round == 1 {
+                log.close().await.unwrap();
+            }
+        });
+        if round == 0 {
+            // The start has moved: only what lies past it is compared from now on.
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_follower_takes_offsets_and_epochs_as_given() {
+    let mut world = World::new();
+    world.run(LogConfig::default(), async |log, world| {
+        let given = |base: i64, epoch: i32, records: i32| {
+            let mut bytes = batch(records, 100).to_vec();
+            crate::batch::stamp(&mut bytes, base, epoch);
+            bytes
+        };
+        let two = Bytes::from([given(0, 0, 2), given(2, 1, 3)].concat());
+        let appended = log.append_as_follower(&two).unwrap();
+        assert_eq!((appended.base_offset, appended.last_offset), (0, 4));
+        // A part of a batch at the end is left for the next fetch.
+        let cut = Bytes::from([given(5, 1, 1), given(6, 1, 1)[..90].to_vec()].concat());
+        assert_eq!(log.append_as_follower(&cut).unwrap().last_offset, 5);
+        let back = Bytes::from(given(5, 1, 1));
+        assert!(matches!(log.append_as_follower(&back), Err(AppendError::OutOfOrderOffset { expected: 6 })));
+        let mut damaged = given(6, 1, 1);
+        damaged[100] ^= 1;
+        let second_is_damaged = Bytes::from([given(6, 1, 1), damaged].concat());
+        assert!(matches!(log.append_as_follower(&second_is_damaged), Err(AppendError::Corrupt)));
+        assert_eq!(log.marks().log_end, 6, "nothing of it was taken");
+        // The leader's log was compacted: offsets 6 to 9 are no more.
+        log.append_as_follower(&Bytes::from(given(10, 4, 1))).unwrap();
+        log.wait_durable(11).await.unwrap();
+        let end = |epoch| log.epoch_end(epoch).map(|end| (end.epoch, end.end_offset));
+        assert_eq!(
+            (end(0), end(1), end(3), end(4)),
+            (Some((0, 2)), Some((1, 10)), Some((1, 10)), Some((4, 11)))
+        );
+        for from in 6..=10 {
+            let limit = ReadLimit { up_to: 11, bytes_max: 1000, at_least_one: true };
+            let bytes = world::joined(&log.read(from, limit).await.unwrap());
+            assert_eq!(crate::batch::Header::parse(&bytes).unwrap().base_offset, 10, "from {from}");
+        }
+        assert!(log.append(&batch(1, 10), world.leader()).is_err(), "epoch 0 is over");
+    });
+    world.run(LogConfig::default(), async |log, _| {
+        assert_eq!(log.marks().log_end, 11, "a gap survives a crash");
+        assert_eq!(log.truncate_to_epoch(EpochEnd { epoch: 2, end_offset: 3 }).await.unwrap(), 2);
+        assert_eq!(log.latest_epoch(), Some(0));
+    });
+}
+
+#[test]
+fn nothing_in_the_cache_means_reading_the_files() {
+    for config in [small(), LogConfig::default()] {
+        let mut world = World::new();
+        world.cache_bytes = 0;
+        world.run(config, async |log, world| {
+            for n in 0..80 {
+                world.append(&log, &batch(1 + n % 4, 200 + 50 * n)).unwrap();
+                if n % 7 == 0 {
+                    log.wait_written(log.marks().log_end).await.unwrap();
+                }
+            }
+            log.wait_durable(log.marks().log_end).await.unwrap();
+            world.check_all(&log).await;
+            log.settle().await.unwrap();
+            world.check_all(&log).await;
+            let limit = ReadLimit { up_to: log.marks().written, bytes_max: 10_000, at_least_one: true };
+            let mut from = 0;
+            while from < limit.up_to {
+                let sent = world::joined(&log.read_with_files(from, limit).await.unwrap());
+                let read = world::joined(&log.read(from, limit).await.unwrap());
+                let shorter = sent.len().min(read.len());
+                assert!(shorter > 0 && sent[..shorter] == read[..shorter], "from {from}");
+                let mut rest = &sent[..];
+                while let Some(len) = crate::batch::whole_len(rest) {
+                    from = crate::batch::Header::parse(rest).unwrap().next_offset();
+                    rest = &rest[len..];
+                }
+                assert!(rest.is_empty(), "whole batches");
+            }
+        });
+    }
+}

@@ -49,18 +49,10 @@ impl TimeIndex {
         self.entries.last().map(|entry| (entry.timestamp, self.base + i64::from(entry.relative)))
     }
 
-    #[allow(dead_code, reason = "for truncation and lookups by time")]
     /// An offset before which no record is of this time or later.
     pub(super) fn lookup(&self, timestamp: i64) -> Offset {
         let after = self.entries.partition_point(|entry| entry.timestamp < timestamp);
         if after == 0 { self.base } else { self.base + i64::from(self.entries[after - 1].relative) }
-    }
-
-    #[allow(dead_code, reason = "for truncation and lookups by time")]
-    /// Forgets entries at or past this offset.
-    pub(super) fn cut(&mut self, offset: Offset) {
-        let base = self.base;
-        self.entries.retain(|entry| base + i64::from(entry.relative) < offset);
     }
 
     /// As in the file.
@@ -109,7 +101,5 @@ mod tests {
         assert_eq!(TimeIndex::decode(100, &bytes), Some(index.clone()));
         assert_eq!(TimeIndex::decode(100, &bytes[..13]), None, "not whole");
         assert_eq!(TimeIndex::decode(100, &[&bytes[12..], &bytes[..12]].concat()), None, "backward");
-        index.cut(129);
-        assert_eq!(index.last(), Some((1000, 109)));
     }
 }

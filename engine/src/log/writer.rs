@@ -1,9 +1,10 @@
 //! The two tasks behind a log's marks: the writer, which moves `written`, and the syncer, which moves `durable`.
 
 use super::cache::Chunk;
+use super::files::write_gaps_file;
 use super::segment::Segment;
 use super::tail::Block;
-use super::{Log, Offset, State};
+use super::{Gaps, Log, Offset, State};
 use crate::io::{File, FileMode, Space, SyncItem};
 use std::io;
 use std::ops::Range;
@@ -13,6 +14,8 @@ use std::time::Duration;
 enum Step {
     /// Everything placed is written.
     Rest,
+    /// The next block may hold the log's first gap.
+    MarkGaps,
     /// The segment has no file yet.
     Create(Offset),
     /// The next block reaches past the prepared space.
@@ -48,6 +51,7 @@ impl Log {
             let step = self.next_step();
             let went_on = match step {
                 Step::Rest => return,
+                Step::MarkGaps => self.mark_gaps().await,
                 Step::Create(base) => self.create_segment_file(base).await,
                 Step::Prepare(base, needed) => self.prepare_now(base, needed).await,
                 Step::Leave(base) => {
@@ -83,6 +87,9 @@ impl Log {
             state.writer_runs = false;
             return Step::Rest;
         };
+        if state.gaps == Gaps::Unmarked {
+            return Step::MarkGaps;
+        }
         let Some(file) = segment.blocks.clone() else { return Step::Create(segment.base) };
         if !segment.prepared.holds(end) {
             return Step::Prepare(segment.base, end);
@@ -212,6 +219,17 @@ impl Log {
                 self.checkpoint_if_due(&mut state);
             }
             self.wake(woken);
+        }
+    }
+
+    /// Puts on disk that offsets may have gaps.
+    async fn mark_gaps(&self) -> bool {
+        match write_gaps_file(self.0.shard.io(), &self.0.place).await {
+            Ok(()) => {
+                self.0.state.borrow_mut().gaps = Gaps::Marked;
+                true
+            }
+            Err(error) => self.no_space_or_fail("write", error).await,
         }
     }
 

@@ -1,0 +1,345 @@
+//! Taking records back: from the end (a follower whose leader knows otherwise) and from the start (DeleteRecords).
+
+use super::checkpoint::Checkpoint;
+use super::epochs::EpochEnd;
+use super::error::{LogFailed, ReadError};
+use super::files::{LOG, SNAPSHOT, read_file, remove_file};
+use super::marks::Marks;
+use super::producers::Producers;
+use super::recovery::SEGMENT_FILES;
+use super::scan::{Scan, read_at};
+use super::sealing::LogStart;
+use super::segment::Segment;
+use super::space::Prepared;
+use super::tail::Tail;
+use super::{Log, Offset};
+use crate::io::FileMode;
+use crate::limits::BLOCK;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+
+/// Why records were not taken back.
+#[derive(Debug)]
+pub enum TruncateError {
+    /// The log is offline, or went offline over it.
+    Failed(LogFailed),
+    /// The offset is past the log end.
+    OutOfRange {
+        /// The offset the next record gets.
+        log_end: Offset,
+    },
+    /// Looking for the place to cut met damage.
+    Read(ReadError),
+}
+
+impl fmt::Display for TruncateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(failed) => failed.fmt(f),
+            Self::OutOfRange { log_end } => write!(f, "the log ends at {log_end}"),
+            Self::Read(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for TruncateError {}
+
+impl From<LogFailed> for TruncateError {
+    fn from(failed: LogFailed) -> Self {
+        Self::Failed(failed)
+    }
+}
+
+/// What was being done to the log's files when it failed.
+type Step<T> = Result<T, (&'static str, io::Error)>;
+
+impl Log {
+    /// Takes back every record at or past this offset, and the whole batch that contains it. Returns where the log ends now.
+    /// Appends are refused as busy meanwhile.
+    pub async fn truncate_to(&self, offset: Offset) -> Result<Offset, TruncateError> {
+        if offset < self.marks().log_start {
+            self.truncate_fully_and_start_at(offset).await?;
+            return Ok(offset);
+        }
+        let _alone = self.0.changes.take(1).await;
+        if offset >= self.marks().log_end {
+            return Ok(self.marks().log_end);
+        }
+        self.changing(async || {
+            self.settle().await?;
+            let (checkpoint, segment, producers) =
+                self.sum_up_before(offset).await.map_err(TruncateError::Read)?;
+            let end = checkpoint.offset;
+            let cut = self.cut_at(checkpoint, segment, producers).await;
+            self.judged(cut)?;
+            Ok(end)
+        })
+        .await
+    }
+
+    /// Takes back what the leader does not have, given its answer to where an epoch ended (KIP-101). Returns where the log ends
+    /// now.
+    pub async fn truncate_to_epoch(&self, leader: EpochEnd) -> Result<Offset, TruncateError> {
+        // If that epoch is not known here, what came after the last one before it has to go.
+        let local = self.epoch_end(leader.epoch);
+        let end = local.map_or(self.marks().log_start, |local| local.end_offset.min(leader.end_offset));
+        self.truncate_to(end).await
+    }
+
+    /// Empties the log; its next record gets this offset.
+    pub async fn truncate_fully_and_start_at(&self, offset: Offset) -> Result<(), TruncateError> {
+        let _alone = self.0.changes.take(1).await;
+        self.changing(async || {
+            self.settle().await?;
+            let cleared = self.clear_and_start_at(offset).await;
+            self.judged(cleared)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Moves the log start to this offset (DeleteRecords), durably, and removes the segments that lie before it. The offset is one
+    /// that consumers may see. Returns the log start.
+    pub async fn delete_before(&self, offset: Offset) -> Result<Offset, TruncateError> {
+        let _alone = self.0.changes.take(1).await;
+        let marks = self.marks();
+        if offset > marks.log_end {
+            return Err(TruncateError::OutOfRange { log_end: marks.log_end });
+        }
+        if offset <= marks.log_start {
+            return Ok(marks.log_start);
+        }
+        self.wait_durable(offset).await?;
+        {
+            let mut state = self.0.state.borrow_mut();
+            state.marks.log_start = offset;
+            state.marks.check();
+            state.epochs.truncate_from_start(offset);
+        }
+        self.0.moved.notify();
+        let written = self.write_log_start().await.map_err(|error| ("write checkpoint of", error));
+        self.judged(written)?;
+        if let Some(failed) = self.failed() {
+            return Err(failed.into());
+        }
+        let removed = self.remove_segments_before(offset).await;
+        self.judged(removed)?;
+        Ok(offset)
+    }
+
+    /// Does something that appends must not come between.
+    async fn changing<T>(
+        &self,
+        change: impl AsyncFnOnce() -> Result<T, TruncateError>,
+    ) -> Result<T, TruncateError> {
+        self.0.state.borrow_mut().changing = true;
+        let result = change().await;
+        self.0.state.borrow_mut().changing = false;
+        self.0.moved.notify();
+        result
+    }
+
+    /// A change of the files that failed half way takes the log offline; recovery finishes it or undoes it.
+    fn judged<T>(&self, result: Step<T>) -> Result<T, LogFailed> {
+        result.map_err(|(doing, error)| {
+            self.fail(doing, &self.0.place.path.clone(), error);
+            self.failed().expect("it has just failed")
+        })
+    }
+
+    /// The log as it was before this offset, from the producers' snapshot where its segment begins.
+    async fn sum_up_before(&self, offset: Offset) -> Result<(Checkpoint, Segment, Producers), ReadError> {
+        let base = self.segment_of(offset).expect("an offset past the log start lies in a segment");
+        let place = &self.0.place;
+        let io = self.0.shard.io();
+        let (size, created, interval, now) = {
+            let state = self.0.state.borrow();
+            let segment = &state.segments[&base];
+            (segment.size, segment.created, state.config.index_interval_bytes, self.0.shard.wall_time().0)
+        };
+        let path = place.offset_file(base, SNAPSHOT);
+        let snapshot =
+            read_file(io, place, &path).await.map_err(|error| ReadError::Io { file: path, error })?;
+        let snapshot = snapshot.and_then(|bytes| Producers::decode(&bytes, now));
+        let mut producers = snapshot.unwrap_or_default();
+        let path = self.log_path(base);
+        let io_error = |error| ReadError::Io { file: path.clone(), error };
+        let mut segment = Segment::new(base, created);
+        let mut end = base;
+        if let Some(file) = self.file_to_read(base).await.map_err(io_error)? {
+            let mut scan = Scan::new(io, file, 0, size);
+            while let Some(header) = scan.peek().await.map_err(io_error)? {
+                if header.last_offset() >= offset {
+                    break;
+                }
+                if header.has_producer_id() {
+                    producers.apply(&header, now);
+                }
+                segment.note(&header, interval);
+                end = header.next_offset();
+                scan.skip(&header);
+            }
+        }
+        let mut state = self.0.state.borrow_mut();
+        let mut epochs = state.epochs.clone();
+        epochs.truncate_from_end(end);
+        state.checkpointed = end.min(state.checkpointed);
+        let indexes = segment.indexes.as_ref().expect("a new segment has indexes");
+        let (max_timestamp, max_timestamp_offset) = segment.max_timestamp.unwrap_or((-1, -1));
+        let checkpoint = Checkpoint {
+            log_start: state.marks.log_start.min(end),
+            offset: end,
+            segment: base,
+            pos: segment.size,
+            created,
+            first_timestamp: segment.first_timestamp.unwrap_or(-1),
+            max_timestamp,
+            max_timestamp_offset,
+            clearing: false,
+            producers: producers.checkpoint(),
+            epochs: epochs.encode().into_bytes(),
+            offsets: indexes.offsets.encode(),
+            times: indexes.times.encode(),
+        };
+        drop(state);
+        Ok((checkpoint, segment, producers))
+    }
+
+    /// Makes a checkpoint the end of the log. It goes to disk first: a crash after it leaves a log that was not cut, or not
+    /// wholly, and goes on from there.
+    async fn cut_at(&self, checkpoint: Checkpoint, mut segment: Segment, producers: Producers) -> Step<()> {
+        let place = &self.0.place;
+        let io = self.0.shard.io();
+        let (base, end, size) = (checkpoint.segment, checkpoint.offset, checkpoint.pos);
+        let log_start = checkpoint.log_start;
+        self.write_checkpoint(checkpoint, LogStart::Given)
+            .await
+            .map_err(|error| ("write checkpoint of", error))?;
+        let later: Vec<Offset> =
+            self.0.state.borrow().segments.range(base + 1..).rev().map(|(base, _)| *base).collect();
+        for later in later {
+            self.remove_segment(later).await.map_err(|error| ("remove segment of", error))?;
+        }
+        let cut = |error| ("cut segment of", error);
+        let path = self.log_path(base);
+        let (file, _) = io.open(place.dir, path, FileMode::Blocks).await.map_err(cut)?;
+        io.truncate(file.clone(), size).await.map_err(cut)?;
+        io.sync_file(file.clone()).await.map_err(cut)?;
+        io.sync_dir(place.dir, place.path.clone()).await.map_err(cut)?;
+        let in_block = size % BLOCK;
+        let partial = if in_block == 0 {
+            Bytes::new()
+        } else {
+            read_at(io, &file, size - in_block, in_block as usize).await.map_err(cut)?
+        };
+        segment.written_size = size;
+        segment.prepared = Prepared::after(size);
+        segment.blocks = Some(file);
+        self.begin_again(
+            segment,
+            partial,
+            producers,
+            Marks { log_start, durable: end, written: end, log_end: end },
+        );
+        Ok(())
+    }
+
+    async fn clear_and_start_at(&self, offset: Offset) -> Step<()> {
+        let place = &self.0.place;
+        let io = self.0.shard.io();
+        self.0.state.borrow_mut().checkpointed = offset;
+        let created = self.0.shard.wall_time().0;
+        let epochs = {
+            let mut state = self.0.state.borrow_mut();
+            state.epochs.truncate_from_end(0);
+            state.epochs.encode().into_bytes()
+        };
+        let clearing = Checkpoint {
+            log_start: offset,
+            offset,
+            segment: offset,
+            created,
+            first_timestamp: -1,
+            max_timestamp: -1,
+            max_timestamp_offset: -1,
+            clearing: true,
+            producers: Producers::default().checkpoint(),
+            epochs,
+            ..Checkpoint::default()
+        };
+        let cleared = Checkpoint { clearing: false, ..clearing.clone() };
+        let marking = |error| ("write checkpoint of", error);
+        self.write_checkpoint(clearing, LogStart::Given).await.map_err(marking)?;
+        let bases: Vec<Offset> = self.0.state.borrow().segments.keys().copied().collect();
+        for base in bases {
+            self.remove_segment(base).await.map_err(|error| ("remove segment of", error))?;
+        }
+        let creating = |error| ("create segment of", error);
+        let path = place.offset_file(offset, LOG);
+        let file = io.create(place.dir, path, FileMode::Blocks).await.map_err(creating)?;
+        io.sync_file(file.clone()).await.map_err(creating)?;
+        self.write_checkpoint(cleared, LogStart::Given).await.map_err(marking)?;
+        let mut segment = Segment::new(offset, created);
+        segment.blocks = Some(file);
+        self.begin_again(segment, Bytes::new(), Producers::default(), Marks::at(offset));
+        Ok(())
+    }
+
+    /// The log's state after it has been cut: this segment is the active one.
+    fn begin_again(&self, segment: Segment, partial: Bytes, producers: Producers, marks: Marks) {
+        let mut woken = Vec::new();
+        {
+            let mut state = self.0.state.borrow_mut();
+            marks.check();
+            state.marks = marks;
+            state.tails = VecDeque::from([Tail::new(segment.base, segment.size, partial, marks.log_end)]);
+            state.segments.insert(segment.base, segment);
+            state.producers = producers;
+            state.epochs.truncate_from_end(marks.log_end);
+            state.snapshots.clear();
+            state.dirty.clear();
+            state.durable_wanted = marks.log_end;
+            state.truncations += 1;
+            state.written_waiters.all(&mut woken);
+            state.durable_waiters.all(&mut woken);
+        }
+        self.0.chunks.clear();
+        self.wake(woken);
+    }
+
+    /// Removes the sealed segments that end at or before this offset, oldest first.
+    async fn remove_segments_before(&self, offset: Offset) -> Step<()> {
+        loop {
+            let first = {
+                let state = self.0.state.borrow();
+                let mut segments = state.segments.iter();
+                let first = segments.next().map(|(base, segment)| (*base, segment.sealed));
+                let second = segments.next().map(|(base, _)| *base);
+                match (first, second) {
+                    (Some((base, true)), Some(next)) if next <= offset => base,
+                    _ => break,
+                }
+            };
+            self.remove_segment(first).await.map_err(|error| ("remove segment of", error))?;
+        }
+        let place = &self.0.place;
+        let synced = self.0.shard.io().sync_dir(place.dir, place.path.clone()).await;
+        synced.map(drop).map_err(|error| ("sync directory", error))
+    }
+
+    /// Removes one segment and its files. Reads that have its file open go on.
+    async fn remove_segment(&self, base: Offset) -> io::Result<()> {
+        let segment = self.0.state.borrow_mut().segments.remove(&base);
+        let io = self.0.shard.io();
+        for suffix in SEGMENT_FILES {
+            remove_file(io, &self.0.place, &self.0.place.offset_file(base, suffix)).await?;
+        }
+        let files = segment.into_iter().flat_map(|segment| [segment.blocks, segment.cached]);
+        for file in files.flatten() {
+            io.close(file).await?;
+        }
+        Ok(())
+    }
+}
