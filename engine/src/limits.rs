@@ -32,6 +32,9 @@ pub const BATCH_BYTES_MAX: usize = i32::MAX as usize;
 /// at about 2 GB/s, so 8 ms per log.
 pub const CHECKPOINT_BYTES: u64 = 16 << 20;
 
+/// The most a batch may hold decompressed for a lookup by time to look into it: 1 MiB (`max.message.bytes`) at 64 to 1.
+pub const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
+
 /// Sealed segments of one log whose indexes stay in memory: readers at eight places of a log, 8 × 2.6 MiB where segments
 /// of 1 GiB are full of small batches.
 pub const SEALED_INDEXES_MAX: usize = 8;

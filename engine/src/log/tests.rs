@@ -4,7 +4,9 @@ mod driver;
 mod world;
 
 use super::*;
+use crate::batch::Codec;
 use crate::io::{Op, WallTime};
+use crate::records::Builder;
 use bytes::Bytes;
 use world::{World, batch, batch_of};
 
@@ -411,41 +413,45 @@ fn deleted_records_stay_deleted_and_their_segments_go() {
 
 #[test]
 fn records_are_found_by_time_in_memory_on_disk_and_after_a_restart() {
-    let mut world = World::new();
-    for round in 0..3 {
-        world.run(small(), async move |log, world| {
-            if round == 0 {
-                // Log append time would be the broker's; here each batch has its own.
-                for n in 0..50 {
-                    let mut batch = world::batch_at(-1, -1, -1, 2, 600, 1_000 + 10 * n).to_vec();
-                    crate::batch::stamp_log_append_time(&mut batch, 1_000 + 10 * n);
-                    world.append(&log, &Bytes::from(batch)).unwrap();
+    for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        let mut world = World::new();
+        for round in 0..3 {
+            world.run(small(), async move |log, world| {
+                let first = 100 * round;
+                for n in first..first + 100 {
+                    // Times 1000 + 20 n and 1010 + 20 n, the later one first.
+                    let mut builder = Builder::new(codec);
+                    for timestamp in [1_010 + 20 * n, 1_000 + 20 * n] {
+                        builder.push(timestamp, None, Some(&[n as u8; 300]), &[]);
+                    }
+                    world.append(&log, &builder.build()).unwrap();
                 }
-                log.wait_written(100).await.unwrap();
-            }
-            for (timestamp, found) in
-                [(0, Some((0, 1_000))), (1_001, Some((2, 1_010))), (1_490, Some((98, 1_490)))]
-            {
-                let at = log.offset_for_time(timestamp).await.unwrap();
-                assert_eq!(at.map(|at| (at.offset, at.timestamp)), found, "time {timestamp}, round {round}");
-                assert_eq!(at.unwrap().leader_epoch, Some(0));
-            }
-            assert_eq!(log.offset_for_time(1_491).await.unwrap(), None);
-            for n in 0..50 {
-                let at = log.offset_for_time(1_000 + 10 * n).await.unwrap().unwrap();
-                assert_eq!(at.offset, 2 * n);
-            }
-            assert_eq!(log.max_timestamp().await.unwrap().map(|at| at.offset), Some(98));
-            log.delete_before(50).await.unwrap();
-            assert_eq!(log.offset_for_time(0).await.unwrap().map(|at| at.offset), Some(50));
-            if round == 1 {
-                log.close().await.unwrap();
-            }
-        });
-        if round == 0 {
-            // The start has moved: only what lies past it is compared from now on.
-            break;
+                log.wait_written(log.marks().log_end).await.unwrap();
+                let end = 2 * (first + 100);
+                for n in 0..first + 100 {
+                    for (timestamp, offset) in [(995, 0), (1_000, 0), (1_005, 0), (1_010, 0), (1_011, 2)] {
+                        let found = log.offset_for_time(timestamp + 20 * n).await.unwrap();
+                        let found = found.map(|at| (at.offset, at.timestamp, at.leader_epoch));
+                        let expected = 2 * n + offset;
+                        let time = 1_010 + 10 * expected;
+                        let expected = (expected < end).then_some((expected, time, Some(0)));
+                        assert_eq!(found, expected, "{codec:?}, round {round}, batch {n}, time {timestamp}");
+                    }
+                }
+                let latest = log.max_timestamp().await.unwrap().map(|at| (at.offset, at.timestamp));
+                assert_eq!(latest, Some((end - 2, 1_010 + 10 * (end - 2))));
+                if round == 1 {
+                    log.close().await.unwrap();
+                }
+            });
         }
+        assert!(codec != Codec::None || world.segments() > 5);
+        world.run(small(), async |log, _| {
+            log.wait_durable(600).await.unwrap();
+            log.delete_before(51).await.unwrap();
+            let found = log.offset_for_time(0).await.unwrap().map(|at| (at.offset, at.timestamp));
+            assert_eq!(found, Some((51, 1_500)));
+        });
     }
 }
 

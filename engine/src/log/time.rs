@@ -3,7 +3,10 @@
 use super::error::ReadError;
 use super::scan::Scan;
 use super::{Log, Offset};
-use crate::records::first_at_or_after;
+use crate::batch::Header;
+use crate::limits::DECOMPRESSED_BYTES_MAX;
+use crate::records;
+use bytes::Bytes;
 use std::io;
 
 /// A record found by its time.
@@ -83,15 +86,24 @@ impl Log {
                 continue;
             }
             let batch = scan.next().await.map_err(io_error)?.ok_or_else(corrupt)?;
-            if let Some(found) = first_at_or_after(&batch.bytes, &batch.header, from, timestamp) {
-                let leader_epoch = self.0.state.borrow().epochs.at(found.offset);
-                return Ok(Some(TimedOffset {
-                    offset: found.offset,
-                    timestamp: found.timestamp,
-                    leader_epoch,
-                }));
+            if let Some((offset, timestamp)) = first_at_or_after(&batch.bytes, &batch.header, from, timestamp)
+            {
+                let leader_epoch = self.0.state.borrow().epochs.at(offset);
+                return Ok(Some(TimedOffset { offset, timestamp, leader_epoch }));
             }
         }
         Ok(None)
     }
+}
+
+/// The offset and time of the first record of a batch, from an offset on, that is of this time or later. Where the records
+/// cannot be read, the first one stands for all: no record of that time is passed over.
+fn first_at_or_after(batch: &Bytes, header: &Header, from: Offset, timestamp: i64) -> Option<(Offset, i64)> {
+    let first = (header.base_offset.max(from), header.max_timestamp);
+    if header.is_log_append_time() {
+        return Some(first);
+    }
+    let Ok(records) = records::decode(batch, DECOMPRESSED_BYTES_MAX) else { return Some(first) };
+    let found = records.iter().find(|record| record.timestamp >= timestamp && record.offset >= from);
+    found.map(|record| (record.offset, record.timestamp))
 }
