@@ -6,3 +6,4 @@ mod fetching;
 mod harness;
 mod producing;
 mod refusing;
+mod simulated;

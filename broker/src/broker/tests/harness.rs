@@ -115,7 +115,7 @@ impl Drop for TestBroker {
 }
 
 /// The record of a topic; its directory is filled in once it is known. The broker's start makes its leader epoch 4.
-fn record(topic: &Topic) -> Record {
+pub(super) fn record(topic: &Topic) -> Record {
     let configs = topic.configs.iter().map(|(name, value)| ((*name).into(), (*value).into()));
     Record::Topic {
         name: topic.name.into(),
@@ -126,7 +126,7 @@ fn record(topic: &Topic) -> Record {
 }
 
 /// What the broker's `main` does on shard 0, with topics that were there before.
-async fn start(brokers: Vec<Broker>, data: PathBuf, mut topics: Vec<Record>) -> SocketAddr {
+pub(super) async fn start(brokers: Vec<Broker>, data: PathBuf, mut topics: Vec<Record>) -> SocketAddr {
     let first = brokers[0].clone();
     let config = first.config().clone();
     let io = first.shard().io().clone();
