@@ -433,6 +433,7 @@ impl Broker {
     /// Says why a connection was closed, if it was not the client's wish: once for each client and reason.
     fn log_close(&self, peer: &Peer, reason: &CloseReason) {
         let CloseReason::Refused(why) = reason else { return };
+        self.0.metrics.refused_connection();
         let line = format!("client {:?}: connection closed: {why}", peer.client_id.borrow());
         let mut said = self.0.said.borrow_mut();
         if said.len() < SAID_MAX && said.insert(line.clone()) {

@@ -92,12 +92,13 @@ impl Fetching {
         let response =
             FetchResponse { session_id, responses: self.topics(rows, &mut files), ..Default::default() };
         match self.context.encode(self.context.version, &response) {
-            Ok(parts) => Reply::SendHeld(with_files(parts, &files), memory),
+            Ok(parts) => self.context.answered(Reply::SendHeld(with_files(parts, &files), memory)),
             Err(why) => Reply::Close(why),
         }
     }
 
     fn refuse(&self, error_code: ErrorCode, session_id: i32) -> Reply {
+        self.context.count_error(error_code);
         self.context.reply(&FetchResponse { error_code, session_id, ..Default::default() })
     }
 
@@ -233,6 +234,7 @@ impl Fetching {
         let found = match result {
             Ok(found) => found,
             Err(code) => {
+                self.context.count_error(code);
                 let error_code = match code {
                     ErrorCode::KafkaStorageError if self.context.version <= STORAGE_ERROR_UNKNOWN => {
                         ErrorCode::NotLeaderOrFollower
@@ -248,6 +250,7 @@ impl Fetching {
                 };
             }
         };
+        self.context.broker.metrics().fetched(found.bytes as u64);
         let read_committed = self.request.isolation_level == 1;
         let diverging =
             found.diverging.map(|end| EpochEndOffset { epoch: end.epoch, end_offset: end.end_offset });

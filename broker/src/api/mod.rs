@@ -30,8 +30,9 @@ pub use fetch_session::Sessions;
 use crate::broker::Broker;
 use crate::net::{Part, Peer, PendingReply, Reply};
 use bytes::Bytes;
+use ringlog_engine::io::Instant;
 use ringlog_wire as wire;
-use ringlog_wire::{ApiKey, Message, Reader, Request, RequestHeader};
+use ringlog_wire::{ApiKey, ErrorCode, Message, Reader, Request, RequestHeader};
 use std::future::Future;
 use std::rc::Rc;
 
@@ -84,7 +85,9 @@ pub struct Context {
     pub peer: Rc<Peer>,
     /// The version of request and response.
     pub version: i16,
+    key: ApiKey,
     correlation_id: i32,
+    arrived: Instant,
 }
 
 /// A request that has begun, or why its connection must close.
@@ -120,24 +123,28 @@ pub fn dispatch(broker: &Broker, peer: &Rc<Peer>, frame: &Bytes) -> PendingReply
 }
 
 fn try_dispatch(broker: &Broker, peer: &Rc<Peer>, frame: &Bytes) -> Dispatched {
+    broker.metrics().received(wire::PREFIX_LEN + frame.len());
     let mut reader = Reader::new(frame);
     let header = RequestHeader::read(&mut reader).map_err(|error| format!("a request's header: {error}"))?;
     note_client(peer, header.client_id.as_deref());
-    let context = Context {
-        broker: broker.clone(),
-        peer: peer.clone(),
-        version: header.api_version,
-        correlation_id: header.correlation_id,
-    };
     let Some(api) = served(header.api_key) else {
         return Err(match header.api() {
             Some(key) => format!("{key} is not served"),
             None => format!("there is no API {}", header.api_key),
         });
     };
+    let context = Context {
+        broker: broker.clone(),
+        peer: peer.clone(),
+        version: header.api_version,
+        key: api.key,
+        correlation_id: header.correlation_id,
+        arrived: broker.shard().now(),
+    };
     if !(api.min..=api.max).contains(&header.api_version) {
         if api.key == ApiKey::ApiVersions {
-            return Ok(context.reply_in(0, &api_versions::unsupported()));
+            let reply = context.reply_in(0, &api_versions::unsupported());
+            return Ok(Box::pin(std::future::ready(reply)));
         }
         let Api { key, min, max, .. } = api;
         return Err(format!("{key} version {} is not served, only {min} to {max}", header.api_version));
@@ -178,24 +185,35 @@ fn decode<M: Message>(context: &Context, reader: &mut Reader<'_>) -> Result<M, S
 impl Context {
     /// The reply that carries this response.
     fn reply<M: Message>(&self, response: &M) -> Reply {
-        match self.encode(self.version, response) {
-            Ok(parts) => Reply::Send(without_files(parts)),
-            Err(why) => Reply::Close(why),
-        }
+        self.reply_in(self.version, response)
     }
 
-    /// The same, at once and in another version.
-    fn reply_in<M: Message>(&self, version: i16, response: &M) -> PendingReply {
-        let reply = match self.encode(version, response) {
+    /// The same, in another version than the request's.
+    fn reply_in<M: Message>(&self, version: i16, response: &M) -> Reply {
+        self.answered(match self.encode(version, response) {
             Ok(parts) => Reply::Send(without_files(parts)),
             Err(why) => Reply::Close(why),
-        };
-        Box::pin(std::future::ready(reply))
+        })
     }
 
     fn encode<M: Message>(&self, version: i16, response: &M) -> Result<Vec<wire::Part>, String> {
         wire::encode_response(version, self.correlation_id, response)
             .map_err(|error| format!("the answer to {} {version}: {error}", M::API))
+    }
+
+    /// Counts a request that has its reply.
+    fn answered(&self, reply: Reply) -> Reply {
+        let metrics = self.broker.metrics();
+        metrics.answered(self.key, self.broker.shard().now().since(self.arrived));
+        if let Reply::Send(parts) | Reply::SendHeld(parts, _) = &reply {
+            metrics.sent(parts.iter().map(Part::len).sum());
+        }
+        reply
+    }
+
+    /// Counts what a response says went wrong.
+    fn count_error(&self, code: ErrorCode) {
+        self.broker.metrics().error(self.key, code);
     }
 }
 

@@ -30,14 +30,14 @@ pub(super) fn dispatch(context: Context, mut reader: Reader<'_>) -> Dispatched {
     let no_reply = request.acks == 0;
     let appending = Appending::begin(&context, request);
     Ok(Box::pin(async move {
-        let topics = appending.finish().await;
+        let topics = appending.finish(&context).await;
         if !no_reply {
             return context.reply(&ProduceResponse { responses: topics, ..Default::default() });
         }
         // A producer that does not listen learns of errors by losing its connection, and then asks for metadata.
         match first_error(&topics) {
             Some(error) => Reply::Close(format!("a produce request with acks=0 failed: {error}")),
-            None => Reply::Nothing,
+            None => context.answered(Reply::Nothing),
         }
     }))
 }
@@ -55,7 +55,14 @@ struct Appending {
     answers: Vec<(PendingAnswer, Vec<Place>)>,
 }
 
-type Place = (usize, usize);
+/// Where a batch's outcome belongs, and what it is.
+struct Place {
+    topic: usize,
+    row: usize,
+    bytes: usize,
+    records: u64,
+}
+
 type Batches = Vec<(PartitionId, Bytes)>;
 
 impl Appending {
@@ -80,10 +87,15 @@ impl Appending {
                     (None, records) => records,
                 };
                 match accepted {
-                    Ok((partition, records)) => {
+                    Ok((partition, batch)) => {
                         let (batches, places) = calls.entry(context.broker.owner(partition)).or_default();
-                        batches.push((partition, records));
-                        places.push((topics.len(), rows.len()));
+                        places.push(Place {
+                            topic: topics.len(),
+                            row: rows.len(),
+                            bytes: batch.bytes.len(),
+                            records: batch.records,
+                        });
+                        batches.push((partition, batch.bytes));
                     }
                     Err(refusal) => refuse(&mut row, refusal),
                 }
@@ -100,18 +112,24 @@ impl Appending {
         Self { topics, answers }
     }
 
-    async fn finish(mut self) -> Vec<TopicProduceResponse> {
+    async fn finish(mut self, context: &Context) -> Vec<TopicProduceResponse> {
         for (answer, places) in self.answers {
             let Answer::Appended(results) = answer.await else {
                 unreachable!("an append is answered with offsets")
             };
-            for ((topic, row), result) in places.into_iter().zip(results) {
-                let row = &mut self.topics[topic].partition_responses[row];
+            for (place, result) in places.into_iter().zip(results) {
+                let row = &mut self.topics[place.topic].partition_responses[place.row];
                 match result {
-                    Ok(acknowledged) => accept(row, acknowledged),
+                    Ok(acknowledged) => {
+                        context.broker.metrics().produced(place.bytes, place.records);
+                        accept(row, acknowledged);
+                    }
                     Err(refusal) => refuse(row, refusal),
                 }
             }
+        }
+        for row in self.topics.iter().flat_map(|topic| &topic.partition_responses) {
+            context.count_error(row.error_code);
         }
         self.topics
     }
@@ -129,7 +147,13 @@ fn whole_refusal(request: &ProduceRequest) -> Option<ErrorCode> {
     }
 }
 
-type Accepted = Result<(PartitionId, Bytes), AppendRefusal>;
+type Accepted = Result<(PartitionId, Batch), AppendRefusal>;
+
+/// One batch, as its header has it.
+struct Batch {
+    bytes: Bytes,
+    records: u64,
+}
 
 /// Each partition of the topic, and the batch for it if all that can be seen here is right with both.
 fn topic_partitions(context: &Context, topic: &TopicProduceData) -> Vec<(i32, Accepted)> {
@@ -151,7 +175,7 @@ fn topic_partitions(context: &Context, topic: &TopicProduceData) -> Vec<(i32, Ac
 }
 
 /// The records, if they are one batch that this version may carry (`ProduceRequest.validateRecords`).
-fn one_batch(version: i16, records: &Records) -> Result<Bytes, AppendRefusal> {
+fn one_batch(version: i16, records: &Records) -> Result<Batch, AppendRefusal> {
     let invalid = |what: &str| {
         let message = format!("Produce requests with version {version} {what}");
         AppendRefusal { code: ErrorCode::InvalidRecord, message: Some(message), record: None }
@@ -183,7 +207,7 @@ fn one_batch(version: i16, records: &Records) -> Result<Bytes, AppendRefusal> {
     if header.total_len() < bytes.len() {
         return Err(invalid("must contain exactly one record batch per partition"));
     }
-    Ok(bytes.clone())
+    Ok(Batch { bytes: bytes.clone(), records: u64::try_from(header.record_count).unwrap_or(0) })
 }
 
 fn accept(row: &mut PartitionProduceResponse, acknowledged: Acknowledged) {

@@ -2,7 +2,7 @@
 
 use super::{Partition, State};
 use crate::net::Part;
-use ringlog_engine::log::{ReadError, ReadLimit, ReadPart};
+use ringlog_engine::log::{ReadError, ReadLimit, ReadPart, TimedOffset};
 use ringlog_wire::ErrorCode;
 
 /// Who reads.
@@ -144,12 +144,20 @@ impl Partition {
             Reader::Replica => marks.log_end,
         };
         let offset = |offset, leader_epoch| Ok(Some(Offset { offset, timestamp: None, leader_epoch }));
-        match sought {
-            Sought::Earliest => offset(marks.log_start, self.0.log.latest_epoch()),
-            Sought::Latest if known => offset(visible, Some(self.leader_epoch())),
-            Sought::Latest => Err(ErrorCode::OffsetNotAvailable),
-            Sought::Remote => offset(-1, Some(-1)),
-            Sought::MaxTimestamp | Sought::Time(_) => Err(ErrorCode::UnsupportedVersion),
+        let found = match sought {
+            Sought::Earliest => return offset(marks.log_start, self.0.log.latest_epoch()),
+            Sought::Latest if known => return offset(visible, Some(self.leader_epoch())),
+            Sought::Latest => return Err(ErrorCode::OffsetNotAvailable),
+            Sought::Remote => return offset(-1, Some(-1)),
+            Sought::MaxTimestamp => self.0.log.max_timestamp().await,
+            Sought::Time(time) => self.0.log.offset_for_time(time).await,
+        };
+        match found.map_err(|error| refusal(&error))?.filter(|found| found.offset < visible) {
+            Some(TimedOffset { offset, timestamp, leader_epoch }) => {
+                Ok(Some(Offset { offset, timestamp: Some(timestamp), leader_epoch }))
+            }
+            None if known => Ok(None),
+            None => Err(ErrorCode::OffsetNotAvailable),
         }
     }
 

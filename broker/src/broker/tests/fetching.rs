@@ -195,7 +195,7 @@ fn a_session_tells_only_news_and_keeps_its_row_of_epochs() {
 }
 
 #[test]
-fn offsets_are_found_by_place() {
+fn offsets_are_found_by_place_and_time() {
     let broker = TestBroker::start(2, &[TOPIC]);
     let mut client = Client::connect(broker.address);
     for (at, timestamp) in [1_000, 5_000, 3_000].into_iter().enumerate() {
@@ -218,7 +218,14 @@ fn offsets_are_found_by_place() {
         (11, 0, -2, (none, 0, -1, 4)),
         (11, 0, -4, (none, 0, -1, 4)),
         (11, 0, -5, (none, -1, -1, -1)),
+        (7, 0, -3, (none, 2, 5_000, 4)),
+        (7, 0, 0, (none, 0, 1_000, 4)),
+        (7, 0, 1_000, (none, 0, 1_000, 4)),
+        (7, 0, 1_001, (none, 2, 5_000, 4)),
+        (7, 0, 5_000, (none, 2, 5_000, 4)),
+        (7, 0, 5_001, (none, -1, -1, -1)),
         (7, 1, -1, (none, 0, -1, 4)),
+        (7, 1, -3, (none, -1, -1, -1)),
         (6, 0, -3, (ErrorCode::UnsupportedVersion, -1, -1, -1)),
     ] {
         assert_eq!(look(version, "t", partition, -1, timestamp), expected, "v{version} {timestamp}");
