@@ -2,9 +2,14 @@
 //!
 //! Exit codes: 0 done, 1 it could not be done (the line on stderr says why and what to do), 2 the command is not understood.
 
+mod check;
+mod client;
+mod consume;
+mod produce;
 mod serve;
+mod topic;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// A Kafka-compatible event log for Linux bare metal.
@@ -19,12 +24,32 @@ struct Arguments {
 enum Command {
     /// Start a broker; without options one node on 127.0.0.1:9092 that keeps its data in ./data
     Serve(serve::Arguments),
+    /// Create, list, describe and delete topics
+    Topic(topic::Arguments),
+    /// Write lines of standard input to a topic; each is on stable storage before the command ends
+    Produce(produce::Arguments),
+    /// Write a topic's records to standard output
+    Consume(consume::Arguments),
+    /// Find out whether this machine is fit: kernel, io_uring, limits, file system, disk, clock
+    Check(check::Arguments),
+}
+
+/// Which broker to talk to.
+#[derive(Args)]
+struct BrokerAddress {
+    /// The broker's address
+    #[arg(long = "broker", value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
+    address: String,
 }
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(arguments),
+        Command::Topic(arguments) => topic::run(arguments),
+        Command::Produce(arguments) => produce::run(arguments),
+        Command::Consume(arguments) => consume::run(arguments),
+        Command::Check(arguments) => check::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -140,6 +140,11 @@ pub fn parse_cores(text: &str) -> Result<Vec<usize>, String> {
     Ok(cores)
 }
 
+/// Why this process gets no io_uring, and what would give it one; `None` when it does.
+pub fn uring_refusal() -> Option<String> {
+    UringDriver::try_ring().err().map(|error| refusal(&error))
+}
+
 fn choose(choice: IoChoice) -> Result<(bool, String), HostError> {
     if choice == IoChoice::Poll {
         return Ok((false, "as configured".into()));
