@@ -178,7 +178,7 @@ fn topic_partitions(context: &Context, topic: &TopicProduceData) -> Vec<(i32, Ac
 fn one_batch(version: i16, records: &Records) -> Result<Batch, AppendRefusal> {
     let invalid = |what: &str| {
         let message = format!("Produce requests with version {version} {what}");
-        AppendRefusal { code: ErrorCode::InvalidRecord, message: Some(message), record: None }
+        AppendRefusal { code: ErrorCode::InvalidRecord, message: Some(message), records: None }
     };
     let none = || invalid("must have at least one record batch per partition");
     let bytes = records.bytes().ok_or_else(none)?;
@@ -198,7 +198,7 @@ fn one_batch(version: i16, records: &Records) -> Result<Batch, AppendRefusal> {
             message: Some(format!(
                 "Produce requests with version {version} are not allowed to use ZStandard compression"
             )),
-            record: None,
+            records: None,
         });
     }
     if header.is_transactional() {
@@ -219,10 +219,12 @@ fn accept(row: &mut PartitionProduceResponse, acknowledged: Acknowledged) {
 fn refuse(row: &mut PartitionProduceResponse, refusal: AppendRefusal) {
     row.error_code = refusal.code;
     row.error_message = refusal.message.map(ByteString::from);
-    if let Some(batch_index) = refusal.record {
-        row.record_errors = vec![BatchIndexAndErrorMessage {
+    if let Some((records, each)) = refusal.records {
+        let each = ByteString::from(each);
+        let error = |batch_index| BatchIndexAndErrorMessage {
             batch_index,
-            batch_index_error_message: row.error_message.clone(),
-        }];
+            batch_index_error_message: Some(each.clone()),
+        };
+        row.record_errors = records.into_iter().map(error).collect();
     }
 }

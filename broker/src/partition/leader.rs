@@ -4,8 +4,10 @@ use super::acks::{Acked, Mark};
 use super::{Acks, Partition, State};
 use crate::calls::Acknowledged;
 use bytes::Bytes;
+use ringlog_engine::batch;
 use ringlog_engine::io::Instant;
 use ringlog_engine::log::{AppendError, LeaderAppend, LogFailed, Origin};
+use ringlog_engine::records;
 use ringlog_engine::shard::sync::{Receiver, Sender, oneshot};
 use ringlog_wire::ErrorCode;
 use std::collections::VecDeque;
@@ -32,8 +34,8 @@ pub struct AppendRefusal {
     pub code: ErrorCode,
     /// What the producer's user should know.
     pub message: Option<String>,
-    /// The record at fault, by its place in the batch.
-    pub record: Option<i32>,
+    /// The records at fault, by their places in the batch, and what is wrong with each of them.
+    pub records: Option<(Vec<i32>, String)>,
 }
 
 /// Appends that came while too much was waiting to be written. They keep their order.
@@ -53,11 +55,11 @@ struct InLine {
 impl AppendRefusal {
     /// A refusal whose code says it all.
     pub fn code(code: ErrorCode) -> Self {
-        Self { code, message: None, record: None }
+        Self { code, message: None, records: None }
     }
 
     fn text(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: Some(message.into()), record: None }
+        Self { code, message: Some(message.into()), records: None }
     }
 }
 
@@ -87,6 +89,15 @@ impl Appending {
 }
 
 impl Backlog {
+    /// Those whose time is up are not appended any more, and told so.
+    fn expire(&mut self, now: Instant) {
+        // A line is in the order of arrival, and nearly so in that of its deadlines: who is behind one with more time waits a little longer.
+        while self.line.front().is_some_and(|first| first.deadline <= now) {
+            let InLine { done, .. } = self.line.pop_front().expect("just seen");
+            done.send(Err(AppendRefusal::code(ErrorCode::RequestTimedOut)));
+        }
+    }
+
     /// Those in line learn that it has gone.
     pub(super) fn clear(&mut self) {
         self.line.clear();
@@ -97,6 +108,11 @@ impl Partition {
     /// Appends a client's batch. Its place among the partition's appends is taken when this returns.
     pub fn append(&self, records: &Bytes, acks: Acks, deadline: Instant) -> Appending {
         if let Err(refusal) = self.may_append(acks) {
+            return Appending(Stage::Refused(refusal));
+        }
+        if self.0.config.borrow().cleanup.compact
+            && let Err(refusal) = self.check_keys(records)
+        {
             return Appending(Stage::Refused(refusal));
         }
         if self.0.backlog.borrow().line.is_empty() {
@@ -114,6 +130,7 @@ impl Partition {
         if self.0.waiting.borrow().len() > 0 {
             self.0.waiting.borrow_mut().expire(now);
         }
+        self.0.backlog.borrow_mut().expire(now);
     }
 
     /// Producers that wait for an acknowledgement, or to be appended.
@@ -135,6 +152,27 @@ impl Partition {
             return Err(AppendRefusal::text(ErrorCode::NotEnoughReplicas, message));
         }
         Ok(())
+    }
+
+    /// A compacted topic keeps the last record of each key, so each needs one. The only look into a client's batch.
+    fn check_keys(&self, batch: &Bytes) -> Result<(), AppendRefusal> {
+        if batch::verify(batch).is_err() {
+            // The log says what is wrong with it.
+            return Ok(());
+        }
+        let records = records::decode(batch, UNCOMPRESSED_BYTES_MAX)
+            .map_err(|error| AppendRefusal::text(ErrorCode::InvalidRecord, error.to_string()))?;
+        let without = records.iter().zip(0..).filter(|(record, _)| record.key.is_none());
+        let without: Vec<i32> = without.map(|(_, at)| at).collect();
+        if without.is_empty() {
+            return Ok(());
+        }
+        let each = format!("Compacted topic cannot accept message without key in topic partition {self:?}.");
+        Err(AppendRefusal {
+            code: ErrorCode::InvalidRecord,
+            message: Some("One or more records have been rejected".into()),
+            records: Some((without, each)),
+        })
     }
 
     fn place(&self, records: &Bytes, acks: Acks, deadline: Instant) -> Result<Placed, AppendError> {
@@ -248,7 +286,7 @@ fn refusal(error: &AppendError) -> AppendRefusal {
             return AppendRefusal {
                 code: ErrorCode::InvalidRecord,
                 message: Some((*why).into()),
-                record: None,
+                records: None,
             };
         }
         AppendError::TooLarge => ErrorCode::MessageTooLarge,
@@ -268,3 +306,6 @@ fn refusal(error: &AppendError) -> AppendRefusal {
 
 /// Replicas in sync on a single node: the leader itself.
 const IN_SYNC_REPLICAS: i32 = 1;
+
+/// The most a compressed batch for a compacted topic may grow to while its keys are looked at.
+const UNCOMPRESSED_BYTES_MAX: usize = 64 << 20;

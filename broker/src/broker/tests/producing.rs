@@ -162,6 +162,7 @@ fn each_wrong_batch_gets_its_own_refusal() {
         ("too large", 9, "small", 0, -1, batch(&[0; 100]), ErrorCode::MessageTooLarge),
         ("isr", 9, "two", 0, -1, good.clone(), ErrorCode::NotEnoughReplicas),
         ("isr, acks 1", 9, "two", 0, 1, good.clone(), ErrorCode::None),
+        ("no key", 9, "compacted", 0, -1, good.clone(), ErrorCode::InvalidRecord),
         (
             "key",
             9,
@@ -182,6 +183,11 @@ fn each_wrong_batch_gets_its_own_refusal() {
         checked += 1;
     }
     assert_eq!(checked, count);
+    // The records at fault are named.
+    let keyless = Batch::of(&[b"a", b"b"]).encode();
+    let row = client.produce("compacted", 0, keyless).responses.remove(0).partition_responses.remove(0);
+    let named: Vec<i32> = row.record_errors.iter().map(|error| error.batch_index).collect();
+    assert_eq!((row.error_code, named), (ErrorCode::InvalidRecord, vec![0, 1]));
     let mut request = produce("t", 0, good.clone(), -1);
     request.transactional_id = Some("tx".into());
     let row = client.call(9, &request).responses.remove(0).partition_responses.remove(0);
