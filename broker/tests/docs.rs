@@ -1,0 +1,96 @@
+//! Documents that are written from tables, and kept the same as they are:
+//! `RINGLOG_WRITE_DOCS=1 cargo test -p ringlog --test docs` writes them anew.
+
+use ringlog::api::APIS;
+use ringlog::config::{BROKER_KEYS, Kind, TOPIC_KEYS};
+use ringlog_wire::ApiKey;
+use std::fmt::Write;
+use std::path::Path;
+
+fn check(file: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(file);
+    if std::env::var_os("RINGLOG_WRITE_DOCS").is_some() {
+        std::fs::write(&path, text).expect("the document can be written");
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == text, "docs/{file} is not what the tables say: RINGLOG_WRITE_DOCS=1 writes it anew");
+}
+
+#[test]
+fn the_protocol_document_lists_what_is_served() {
+    let mut text = String::from(
+        "# Protocol\n\n\
+         The Kafka APIs and versions a ringlog broker serves, as its ApiVersions answer lists them. This page is written\n\
+         from the table in `broker/src/api/mod.rs`, where the reasons for the ceilings are; a test keeps the two the same.\n\n\
+         A request for any other API, or in any other version, closes its connection, as in Apache Kafka. ApiVersions is\n\
+         the exception (KIP-511): asked in a version that is not served it answers in version 0 with `UNSUPPORTED_VERSION`\n\
+         and the versions that are.\n\n\
+         | key | API | versions | flexible from |\n|---|---|---|---|\n",
+    );
+    for api in APIS {
+        let spec = api.key.spec();
+        let note = match api.key {
+            ApiKey::Produce => " (listed from 0, for older librdkafka; 0 to 2 are refused)",
+            _ => "",
+        };
+        let flexible = spec.flexible_from;
+        writeln!(
+            text,
+            "| {} | {} | {} to {}{note} | {flexible} |",
+            spec.key.code(),
+            spec.name,
+            api.min,
+            api.max
+        )
+        .expect("writing to a string does not fail");
+    }
+    check("PROTOCOL.md", &text);
+}
+
+#[test]
+fn the_config_document_lists_every_config_with_an_effect() {
+    let mut text = String::from(
+        "# Configs\n\n\
+         Set them in a file (`--config`: TOML, or Java properties like Kafka's `server.properties`), in the environment\n\
+         (`RINGLOG_NUM_PARTITIONS` sets `num.partitions`) or with `--set KEY=VALUE`; the later goes before the earlier.\n\
+         An unknown name is refused, with the nearest one. Configs of Apache Kafka 4.3 that have no effect here are\n\
+         accepted and named in one line at start. This page is written from the tables in `broker/src/config/`; a test\n\
+         keeps them the same.\n\n## Broker\n\n| name | type | default | what it does |\n|---|---|---|---|\n",
+    );
+    for key in BROKER_KEYS {
+        row(&mut text, key.name, key.kind, key.default, key.doc);
+    }
+    text.push_str("\n## Topic\n\n| name | type | default | what it does |\n|---|---|---|---|\n");
+    for key in TOPIC_KEYS {
+        row(&mut text, key.name, key.kind, key.default, key.doc);
+    }
+    check("CONFIGS.md", &text);
+}
+
+fn row(text: &mut String, name: &str, kind: Kind, default: &str, doc: &str) {
+    let default = if default.is_empty() { "none".to_owned() } else { format!("`{default}`") };
+    writeln!(text, "| `{name}` | {} | {default} | {doc} |", kind_name(kind))
+        .expect("writing to a string does not fail");
+}
+
+fn kind_name(kind: Kind) -> String {
+    let range =
+        |name: &str, (low, least): (i64, i64), (high, most): (i64, i64)| match (low == least, high == most) {
+            (true, true) => name.to_owned(),
+            (false, true) => format!("{name}, from {low}"),
+            (true, false) => format!("{name}, up to {high}"),
+            (false, false) => format!("{name}, {low} to {high}"),
+        };
+    match kind {
+        Kind::Boolean => "boolean".into(),
+        Kind::Short(low, high) => range("short", (low, i16::MIN.into()), (high, i16::MAX.into())),
+        Kind::Int(low, high) => range("int", (low, i32::MIN.into()), (high, i32::MAX.into())),
+        Kind::Long(low, high) => range("long", (low, i64::MIN), (high, i64::MAX)),
+        Kind::Double(low, high) => format!("double, {low} to {high}"),
+        Kind::Text | Kind::Class => "text".into(),
+        Kind::OneOf(words) => words.join(" or "),
+        Kind::List([]) => "list".into(),
+        Kind::List(words) => format!("list of {}", words.join(", ")),
+        Kind::Password => "password".into(),
+    }
+}
