@@ -85,6 +85,8 @@ const SEND_PARTS_MAX: usize = 256;
 /// Completions that belong to no operation of the shard.
 const WAKEUP: u64 = u64::MAX;
 const IGNORED: u64 = u64::MAX - 1;
+/// Marks the completion of the attempt to cancel the operation with the rest of the number.
+const CANCEL: u64 = 1 << 40;
 /// Tokens of helpers' fetches lie above all that are submitted.
 const FETCH_TOKENS: u64 = 1 << 63;
 
@@ -262,6 +264,7 @@ impl UringDriver {
                     self.home.wakeup.drain();
                 }
                 IGNORED => {}
+                id if id & CANCEL != 0 => self.cancel_tried(id & !CANCEL, entry.result()),
                 id => self.completed(u32::try_from(id).expect("operations are counted in 32 bits"), &entry),
             }
         }
@@ -453,6 +456,21 @@ impl UringDriver {
         }
     }
 
+    fn push_cancel(&mut self, id: u32) {
+        let id = u64::from(id);
+        self.push(opcode::AsyncCancel::new(id).build().user_data(id | CANCEL));
+    }
+
+    /// The kernel does not find a multishot operation while it is queued to go on after many receives in a row, and
+    /// does not cancel what runs just then: while the operation lives, it is tried again.
+    fn cancel_tried(&mut self, id: u64, result: i32) {
+        let id = u32::try_from(id).expect("operations are counted in 32 bits");
+        let lives = self.ops[id as usize].as_ref().is_some_and(|pending| pending.cancelled);
+        if lives && matches!(-result, libc::ENOENT | libc::EALREADY) {
+            self.push_cancel(id);
+        }
+    }
+
     fn in_ring(&self) -> usize {
         self.ops.len() - self.free.len()
     }
@@ -520,7 +538,7 @@ impl Driver for UringDriver {
             self.hand_on(id, outcome, false, true);
             return;
         }
-        self.push(opcode::AsyncCancel::new(u64::from(id)).build().user_data(IGNORED));
+        self.push_cancel(id);
     }
 
     fn turn(&mut self, wait: Wait, done: &mut Vec<Completion>) {
@@ -581,7 +599,6 @@ impl Drop for UringDriver {
     fn drop(&mut self) {
         // The kernel may write to the memory of operations until their last completions have come.
         self.starved.clear();
-        self.push(opcode::AsyncCancel2::new(types::CancelBuilder::any()).build().user_data(IGNORED));
         for op in self.ops.iter_mut().flatten() {
             op.cancelled = true;
         }
@@ -590,6 +607,8 @@ impl Drop for UringDriver {
             self.free.push(id);
         }
         while self.in_ring() > 0 || self.wakeup_armed {
+            // Again and again: one that is queued to go on is not found (see `cancel_tried`).
+            self.push(opcode::AsyncCancel2::new(types::CancelBuilder::any()).build().user_data(IGNORED));
             self.drain_overflow();
             self.enter(1, None);
             self.take_completions();
