@@ -1,1 +1,0 @@
-//! The instruments that keep decisions honest.
