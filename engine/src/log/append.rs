@@ -55,7 +55,7 @@ impl Log {
         let mut state = self.0.state.borrow_mut();
         let state = &mut *state;
         state.takes_appends()?;
-        let header = checked(batches, as_leader.origin, &state.config, as_leader.now)?;
+        let header = checked(batches, as_leader.origin, &state.config)?;
         if state.epochs.latest().is_some_and(|latest| as_leader.epoch < latest) {
             return Err(AppendError::StaleEpoch);
         }
@@ -76,6 +76,8 @@ impl Log {
                 }
             }
         }
+        // After the duplicates: what was taken once is not refused because the clock has been set since.
+        check_timestamps(&header, &state.config, as_leader.now)?;
         let log_append_time =
             (state.config.timestamp_type == TimestampType::LogAppendTime).then_some(as_leader.now.0);
         let mut header = header;
@@ -218,12 +220,7 @@ impl State {
 }
 
 /// Checks what a leader is asked to append, all but the producer's sequence (Kafka's `UnifiedLog` and `LogValidator`).
-fn checked(
-    batches: &[u8],
-    origin: Origin,
-    config: &super::LogConfig,
-    now: WallTime,
-) -> Result<Header, AppendError> {
+fn checked(batches: &[u8], origin: Origin, config: &super::LogConfig) -> Result<Header, AppendError> {
     let Some(len) = batch::whole_len(batches) else {
         // Kafka looks at the magic before the length.
         return Err(if batch::is_other_magic(batches) {
@@ -254,12 +251,15 @@ fn checked(
             return Err(AppendError::Invalid { why: "a producer id without a sequence" });
         }
     }
-    if config.timestamp_type == TimestampType::CreateTime {
-        for timestamp in [header.base_timestamp, header.max_timestamp] {
-            check_timestamp(timestamp, config, now)?;
-        }
-    }
     Ok(header)
+}
+
+fn check_timestamps(header: &Header, config: &super::LogConfig, now: WallTime) -> Result<(), AppendError> {
+    if config.timestamp_type == TimestampType::LogAppendTime {
+        return Ok(());
+    }
+    check_timestamp(header.base_timestamp, config, now)?;
+    check_timestamp(header.max_timestamp, config, now)
 }
 
 fn check_timestamp(timestamp: i64, config: &super::LogConfig, now: WallTime) -> Result<(), AppendError> {

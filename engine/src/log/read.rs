@@ -80,10 +80,31 @@ impl Log {
         if from >= up_to {
             return Ok(ReadParts::default());
         }
-        match self.read_memory(from, limit)? {
-            Some(parts) => Ok(parts),
-            None => self.read_files(from, limit, files).await,
+        if let Some(parts) = self.read_memory(from, limit)? {
+            return Ok(parts);
         }
+        let truncations = self.truncations();
+        let result = self.read_files(from, limit, files).await;
+        self.unless_cut(truncations, result)
+    }
+
+    /// How often records have been taken back; `None` while some are being.
+    pub(super) fn truncations(&self) -> Option<u64> {
+        let state = self.0.state.borrow();
+        (!state.changing).then_some(state.truncations)
+    }
+
+    /// What a read found amiss is no damage where records were taken back meanwhile: then there is nothing to read.
+    pub(super) fn unless_cut<T: Default>(
+        &self,
+        truncations: Option<u64>,
+        result: Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let cut = truncations.is_none() || truncations != self.truncations();
+        if cut && matches!(result, Err(ReadError::Corrupt { .. } | ReadError::Io { .. })) {
+            return Ok(T::default());
+        }
+        result
     }
 
     /// Reads from the cache, if it holds the batch that contains `from`.

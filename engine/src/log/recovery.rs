@@ -148,9 +148,6 @@ impl Files {
         let entries = match io.list(place.dir, path.clone()).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 io.make_dir(place.dir, path.clone()).await.map_err(opening("make directory", path))?;
-                if let Some(parent) = path.parent() {
-                    io.sync_dir(place.dir, parent.into()).await.map_err(opening("sync directory", parent))?;
-                }
                 Vec::new()
             }
             other => other.map_err(opening("list directory", path))?,
@@ -240,6 +237,10 @@ impl Recovery {
         self.gaps = files.gaps;
         let first = files.segments.first().map_or(0, |(base, _)| *base);
         if let Some(checkpoint) = self.read_checkpoint().await? {
+            let last = files.segments.last() == Some(&(checkpoint.segment, checkpoint.pos));
+            if !last || checkpoint.clearing {
+                self.sync_names().await?;
+            }
             self.log_start = checkpoint.log_start;
             if checkpoint.clearing {
                 for &(base, len) in files.segments.iter().rev() {
@@ -260,6 +261,7 @@ impl Recovery {
                 return Ok((checkpoint.log_start, 0));
             }
         } else {
+            self.sync_names().await?;
             // As Apache Kafka leaves a log: compaction may have left gaps.
             self.kafkas = files.segments.iter().any(|(_, len)| *len > 0);
             self.gaps |= self.kafkas;
@@ -287,6 +289,16 @@ impl Recovery {
         self.epochs.truncate_from_end(from);
         self.end = from;
         Ok((from, 0))
+    }
+
+    /// What the last process made, renamed and did not live to sync may be built upon only once it is durable.
+    async fn sync_names(&self) -> Result<(), OpenError> {
+        let path = &self.place.path;
+        for path in path.parent().into_iter().chain([path.as_path()]) {
+            let synced = self.io.sync_dir(self.place.dir, path.into()).await;
+            synced.map_err(opening("sync directory", path))?;
+        }
+        Ok(())
     }
 
     async fn read_checkpoint(&self) -> Result<Option<Checkpoint>, OpenError> {

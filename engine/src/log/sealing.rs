@@ -51,6 +51,7 @@ impl Log {
     async fn seal(&self, base: Offset) -> Result<(), Option<(&'static str, PathBuf, io::Error)>> {
         let Some(end) = self.segment_after(base) else { return Ok(()) };
         self.wait_durable(end).await.map_err(|_| None)?;
+        self.space_has_come(base).await;
         let (file, size, offsets, times, snapshot) = {
             let mut state = self.0.state.borrow_mut();
             let snapshot = state.snapshots.get(&end).map(Producers::snapshot);
@@ -92,6 +93,21 @@ impl Log {
                 self.write_checkpoint(checkpoint, LogStart::Current).await.map_err(checkpointing)
             }
             None => self.checkpoint().await.map_err(checkpointing),
+        }
+    }
+
+    /// Waits until no step of space is being prepared in a segment: it would make the file longer again after it has been cut.
+    async fn space_has_come(&self, base: Offset) {
+        loop {
+            let prepared = self.0.prepared.next();
+            let pending = {
+                let state = self.0.state.borrow();
+                state.segments.get(&base).is_some_and(|segment| segment.prepared.pending)
+            };
+            if !pending {
+                return;
+            }
+            prepared.await;
         }
     }
 

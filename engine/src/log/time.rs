@@ -23,6 +23,12 @@ pub struct TimedOffset {
 impl Log {
     /// The first record of this time or later (Kafka's `fetchOffsetByTimestamp`); `None` if there is none.
     pub async fn offset_for_time(&self, timestamp: i64) -> Result<Option<TimedOffset>, ReadError> {
+        let truncations = self.truncations();
+        let result = self.first_of_time(timestamp).await;
+        self.unless_cut(truncations, result)
+    }
+
+    async fn first_of_time(&self, timestamp: i64) -> Result<Option<TimedOffset>, ReadError> {
         let mut next = self.segment_of(self.marks().log_start);
         while let Some(base) = next {
             if self.max_timestamp_of(base).await?.is_some_and(|(max, _)| max >= timestamp) {
@@ -38,6 +44,12 @@ impl Log {
 
     /// The record with the largest timestamp, the first of several (KIP-734); `None` if no record has one.
     pub async fn max_timestamp(&self) -> Result<Option<TimedOffset>, ReadError> {
+        let truncations = self.truncations();
+        let result = self.last_of_time().await;
+        self.unless_cut(truncations, result)
+    }
+
+    async fn last_of_time(&self) -> Result<Option<TimedOffset>, ReadError> {
         let mut next = self.segment_of(self.marks().log_start);
         let mut largest: Option<(i64, Offset)> = None;
         while let Some(base) = next {
