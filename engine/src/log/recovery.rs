@@ -57,6 +57,7 @@ impl Log {
             created: shard.wall_time().0,
             done: Recovered::default(),
             segments: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
             to_seal: VecDeque::new(),
             producers: Producers::default(),
             epochs: Epochs::default(),
@@ -69,7 +70,17 @@ impl Log {
         recovery.run(&mut files).await?;
         let partial = recovery.open_active().await?;
         let Recovery {
-            done, segments, to_seal, producers, epochs, gaps, checkpointed, end, log_start, ..
+            done,
+            segments,
+            snapshots,
+            to_seal,
+            producers,
+            epochs,
+            gaps,
+            checkpointed,
+            end,
+            log_start,
+            ..
         } = recovery;
 
         let marks = Marks { log_start: log_start.min(end), durable: end, written: end, log_end: end };
@@ -83,7 +94,7 @@ impl Log {
             tails: VecDeque::from([tail]),
             producers,
             epochs,
-            snapshots: BTreeMap::new(),
+            snapshots,
             written_waiters: Default::default(),
             durable_waiters: Default::default(),
             durable_wanted: end,
@@ -188,6 +199,8 @@ struct Recovery {
     created: i64,
     done: Recovered,
     segments: BTreeMap<Offset, Segment>,
+    /// The producers as they were where a segment begins whose predecessor is still to be sealed.
+    snapshots: BTreeMap<Offset, Producers>,
     /// Segments that were left but not sealed when the last process ended.
     to_seal: VecDeque<Offset>,
     producers: Producers,
@@ -217,6 +230,9 @@ impl Recovery {
         while let Some((base, len)) = scanned.next() {
             let pos = if base == from.0 { from.1 } else { 0 };
             let next = scanned.peek().map(|(next, _)| *next);
+            if base > from.0 {
+                self.snapshots.insert(base, self.producers.clone());
+            }
             self.scan_segment(base, len, pos, next).await?;
             if next.is_some_and(|next| next != self.end && !self.gaps || next < self.end) {
                 // The next segment does not go on where this one's whole batches end.
