@@ -1,0 +1,55 @@
+//! Batches that tell whose they are: each names its log and its number, so that none can pass for another.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use ringlog_engine::batch::HEADER_LEN;
+use ringlog_engine::io::sim::Random;
+
+/// What a batch is made of.
+pub(crate) struct Made {
+    /// Which log it is for.
+    pub(crate) log: usize,
+    /// Counts the batches of that log.
+    pub(crate) number: u64,
+    /// The idempotent producer and its sequence, if one sends it.
+    pub(crate) producer: Option<(i64, i32)>,
+    /// In milliseconds.
+    pub(crate) timestamp: i64,
+}
+
+impl Made {
+    /// The batch as a client sends it: base offset 0, no leader epoch.
+    pub(crate) fn encode(&self, random: &mut Random) -> Bytes {
+        let records = i32::try_from(random.within(1, 20)).unwrap();
+        // Many small ones, some of several blocks, now and then a large one.
+        let most = [200, 200, 2000, 9000, 30_000][random.index(5)];
+        let body_len = usize::try_from(random.within(16, most)).unwrap();
+        let (producer, sequence) = self.producer.unwrap_or((-1, -1));
+        let mut after_crc = BytesMut::new();
+        after_crc.put_i16(0);
+        after_crc.put_i32(records - 1);
+        after_crc.put_i64(self.timestamp);
+        after_crc.put_i64(self.timestamp);
+        after_crc.put_i64(producer);
+        after_crc.put_i16(if producer < 0 { -1 } else { 0 });
+        after_crc.put_i32(sequence);
+        after_crc.put_i32(records);
+        after_crc.put_u64(self.log as u64);
+        after_crc.put_u64(self.number);
+        let mut fill = random.bits();
+        while after_crc.len() < HEADER_LEN - CRC_END + body_len {
+            fill = fill.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            after_crc.put_u8(fill as u8);
+        }
+        let mut batch = BytesMut::new();
+        batch.put_i64(0);
+        batch.put_i32(i32::try_from(CRC_END - LENGTH_END + after_crc.len()).unwrap());
+        batch.put_i32(-1);
+        batch.put_u8(2);
+        batch.put_u32(crc32c::crc32c(&after_crc));
+        batch.put(after_crc);
+        batch.freeze()
+    }
+}
+
+const LENGTH_END: usize = 12;
+const CRC_END: usize = 21;

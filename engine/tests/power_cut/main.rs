@@ -1,0 +1,331 @@
+//! Logs on a simulated disk whose power is cut at any instant, recovery included: what was acknowledged as durable is there,
+//! unaltered and in order, and nothing else is. What was acknowledged as written survives the death of the process.
+//!
+//! `RINGLOG_SEED=7 cargo test --test power_cut` runs one seed, `RINGLOG_SEEDS=100000` that many.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+mod batches;
+mod book;
+mod work;
+
+use book::Book;
+use ringlog_engine::io::DirId;
+use ringlog_engine::io::sim::{EntryOrder, MachineId, OpKind, Random, Sim};
+use ringlog_engine::log::{Cache, Durability, Log, LogConfig, LogDir, OpenError, ReadLimit};
+use ringlog_engine::shard::sync::Watch;
+use ringlog_engine::shard::{Shard, ShardId};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use work::{Work, joined, leader};
+
+const DIR: DirId = DirId(0);
+
+/// Logs that share the data directory.
+const LOGS: usize = 2;
+
+type Books = Vec<Rc<RefCell<Book>>>;
+
+#[test]
+fn what_was_acknowledged_survives_and_nothing_else_comes_back() {
+    let variable = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
+    let seeds = match (variable("RINGLOG_SEED"), variable("RINGLOG_SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, count) => 0..count.unwrap_or(SEEDS),
+    };
+    let count = seeds.end - seeds.start;
+    let mut total = Tally::default();
+    for seed in seeds {
+        let _seed = Seed(seed);
+        World::new(seed).run(&mut total);
+    }
+    println!("{count} seeds: {total:?}");
+    if count >= SEEDS {
+        assert!(total.recoveries >= 2 * count && total.checked >= 100 * count, "too little was checked");
+        assert!(total.cut_in_recovery >= count / 5, "recoveries were not cut short often enough");
+        assert!(total.clean_closes >= count / 5 && total.faults >= count / 10);
+    }
+}
+
+const SEEDS: u64 = 100;
+
+/// Names the seed when a test fails.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("RINGLOG_SEED={}", self.0);
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    /// Recoveries that ended and were checked.
+    recoveries: u64,
+    cut_in_recovery: u64,
+    clean_closes: u64,
+    faults: u64,
+    /// Batches compared.
+    checked: u64,
+}
+
+/// What a process does before it dies.
+#[derive(Clone)]
+struct Plan {
+    config: LogConfig,
+    epoch: i32,
+    producers: usize,
+    /// Records are truncated and deleted, too.
+    changes: bool,
+    /// An operation fails, some time, or the disk is full.
+    fault: bool,
+    /// The process before this one closed its logs.
+    after_close: bool,
+}
+
+/// How far a process has come.
+#[derive(Default)]
+struct Progress {
+    /// All logs are open and checked.
+    working: Cell<bool>,
+    /// Its tasks are to end, then to close the logs.
+    stopping: Rc<Cell<bool>>,
+    /// The logs are closed.
+    closed: Cell<bool>,
+}
+
+struct World {
+    sim: Sim,
+    machine: MachineId,
+    books: Books,
+    random: Random,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut sim = Sim::new(seed);
+        let machine = sim.add_machine();
+        sim.add_disk(machine, DIR, "/data");
+        if seed % 2 == 1 {
+            sim.set_entry_order(machine, DIR, EntryOrder::Journaled);
+        }
+        let books = (0..LOGS).map(|_| Rc::default()).collect();
+        Self { sim, machine, books, random: Random::new(!seed) }
+    }
+
+    fn run(mut self, total: &mut Tally) {
+        let config = LogConfig {
+            segment_bytes: [40_000, 100_000, 1 << 20][self.random.index(3)],
+            index_interval_bytes: [1, 4096][self.random.index(2)],
+            max_message_bytes: 40_000,
+            // The wall clock jumps, and batches are sent again after it has.
+            timestamp_after_max_ms: u64::MAX,
+            durability: [Durability::Fsync, Durability::Replicated][self.random.index(2)],
+            ..LogConfig::default()
+        };
+        let mut after_close = false;
+        for life in 1..=self.random.within(2, 6) {
+            let plan = Plan {
+                config: config.clone(),
+                epoch: i32::try_from(life).unwrap(),
+                producers: usize::try_from(self.random.within(1, 4)).unwrap(),
+                changes: self.random.one_in(2),
+                fault: self.random.one_in(6),
+                after_close,
+            };
+            after_close = self.live(plan, total);
+        }
+        // At last it is left alone: it opens, and closes.
+        let actor = self.sim.start(self.machine, ShardId(0));
+        let shard = self.sim.shard(actor);
+        let plan = Plan { config, epoch: 100, producers: 0, changes: false, fault: false, after_close };
+        let books = self.books.clone();
+        self.sim.run(actor, async move {
+            for log in open_all(&shard, &books, &plan).await.expect("open") {
+                log.close().await.expect("close");
+            }
+        });
+        total.recoveries += 1;
+        total.checked += self.books.iter().map(|book| book.borrow().checked).sum::<u64>();
+    }
+
+    /// One process: it opens the logs, works on them, and dies at some instant. Returns whether it had closed them.
+    fn live(&mut self, plan: Plan, total: &mut Tally) -> bool {
+        if plan.fault {
+            self.inject();
+            total.faults += 1;
+        }
+        let fault = plan.fault;
+        let progress = self.start(plan);
+        // Mostly in the middle of its work, often enough while it still recovers.
+        let most = [150, 2000, 10_000][self.random.index(3)];
+        let steps = self.random.below(most);
+        self.steps(steps / 2, &progress);
+        if self.random.one_in(4) {
+            let hours = self.random.within(0, 4);
+            self.sim.jump_wall_time((hours as i64 - 2) * 3_600_000);
+        }
+        if self.random.one_in(2) {
+            self.sim.set_capacity(self.machine, DIR, u64::MAX);
+        }
+        self.steps(steps.div_ceil(2), &progress);
+        if self.random.one_in(3) {
+            // It is told to stop, and may get to the end of that.
+            progress.stopping.set(true);
+            self.steps(20_000, &progress);
+        }
+        total.recoveries += u64::from(progress.working.get());
+        total.cut_in_recovery += u64::from(!progress.working.get());
+        total.clean_closes += u64::from(progress.closed.get());
+        if !fault && self.random.one_in(3) {
+            self.sim.kill(self.machine);
+        } else {
+            self.sim.power_cut(self.machine);
+            self.books.iter().for_each(|book| book.borrow_mut().power_was_cut = true);
+        }
+        self.sim.clear_faults(self.machine);
+        self.sim.set_capacity(self.machine, DIR, u64::MAX);
+        progress.closed.get()
+    }
+
+    /// One operation of some kind will fail, or the disk is nearly full.
+    fn inject(&mut self) {
+        let kinds = [
+            OpKind::Write,
+            OpKind::Sync,
+            OpKind::Create,
+            OpKind::Prepare,
+            OpKind::Truncate,
+            OpKind::SyncFile,
+            OpKind::SyncDir,
+            OpKind::Rename,
+        ];
+        let Some(kind) = kinds.get(self.random.index(kinds.len() + 4)) else {
+            let capacity = self.random.within(0, 3_000_000);
+            return self.sim.set_capacity(self.machine, DIR, capacity);
+        };
+        let skip = u32::try_from(self.random.below(20)).unwrap();
+        let error = if *kind == OpKind::Prepare && self.random.one_in(2) { ENOSPC } else { EIO };
+        self.sim.fail_once(self.machine, *kind, skip, error);
+    }
+
+    fn steps(&mut self, most: u64, progress: &Progress) {
+        for _ in 0..most {
+            if progress.closed.get() || self.sim.step().is_err() {
+                break;
+            }
+        }
+    }
+
+    fn start(&mut self, plan: Plan) -> Rc<Progress> {
+        let actor = self.sim.start(self.machine, ShardId(0));
+        let shard = self.sim.shard(actor);
+        let progress = Rc::<Progress>::default();
+        let seed = self.random.bits();
+        shard.spawn(Box::pin(process(shard.clone(), self.books.clone(), plan, progress.clone(), seed)));
+        progress
+    }
+}
+
+/// A process, from opening the logs to closing them, if it gets there.
+async fn process(shard: Shard, books: Books, plan: Plan, progress: Rc<Progress>, seed: u64) {
+    let logs = match open_all(&shard, &books, &plan).await {
+        Ok(logs) => logs,
+        Err(error) => {
+            assert!(plan.fault, "{error}");
+            return;
+        }
+    };
+    progress.working.set(true);
+    let mut random = Random::new(seed);
+    let at_work = Watch::new(0);
+    for (index, log) in logs.iter().enumerate() {
+        let mut work = || Work {
+            shard: shard.clone(),
+            log: log.clone(),
+            index,
+            book: books[index].clone(),
+            epoch: plan.epoch,
+            random: Random::new(random.bits()),
+            stopping: progress.stopping.clone(),
+        };
+        for producer in 0..plan.producers {
+            spawn(&shard, &at_work, work().produce(producer % 2 == 0));
+        }
+        spawn(&shard, &at_work, work().read());
+        if plan.changes {
+            spawn(&shard, &at_work, work().change());
+        }
+    }
+    at_work.until(|tasks| tasks == 0).await;
+    if !progress.stopping.get() {
+        return;
+    }
+    let mut clean = true;
+    for log in logs {
+        let closed = Box::pin(log.close()).await;
+        assert!(closed.is_ok() || plan.fault, "{closed:?}");
+        clean &= closed.is_ok();
+    }
+    progress.closed.set(clean);
+}
+
+fn spawn(shard: &Shard, at_work: &Watch<i32>, task: impl Future<Output = ()> + 'static) {
+    at_work.set(at_work.get() + 1);
+    let at_work = at_work.clone();
+    shard.spawn(async move {
+        Box::pin(task).await;
+        at_work.set(at_work.get() - 1);
+    });
+}
+
+async fn open_all(shard: &Shard, books: &Books, plan: &Plan) -> Result<Vec<Log>, OpenError> {
+    let cache = Cache::new(64 * 1024);
+    let mut logs = Vec::new();
+    for (index, book) in books.iter().enumerate() {
+        let place = LogDir { dir: DIR, path: format!("/data/topic-{index}").into() };
+        let opening = Box::pin(Log::open(shard, place, plan.config.clone(), &cache));
+        let (log, recovered) = opening.await?;
+        if plan.after_close {
+            assert_eq!(
+                recovered.scanned_bytes + recovered.cut_bytes,
+                0,
+                "a closed log has nothing to recover"
+            );
+        }
+        check(&log, book).await;
+        log.begin_epoch(plan.epoch);
+        if !plan.fault {
+            check_producers(shard, &log, book, plan.epoch);
+        }
+        logs.push(log);
+    }
+    Ok(logs)
+}
+
+/// Holds an opened log against its book.
+async fn check(log: &Log, book: &RefCell<Book>) {
+    let marks = log.marks();
+    book.borrow().check_marks(marks);
+    let mut from = marks.log_start;
+    while from < marks.log_end {
+        let limit = ReadLimit { up_to: marks.log_end, bytes_max: 50_000, at_least_one: true };
+        let bytes = joined(&log.read(from, limit).await.expect("read"));
+        assert!(!bytes.is_empty(), "there is a batch at {from} of {marks:?}");
+        from = book.borrow_mut().check_bytes(from, &bytes);
+    }
+    assert_eq!(from, marks.log_end);
+    book.borrow_mut().reopened(marks);
+}
+
+/// A producer that sends its last batch again learns that it is there.
+fn check_producers(shard: &Shard, log: &Log, book: &RefCell<Book>, epoch: i32) {
+    let Some((base, sent)) = book.borrow().last_of_a_producer() else { return };
+    let again = log.append(&sent, leader(epoch, shard.wall_time())).expect("a batch that is there");
+    assert!(again.duplicate && again.base_offset == base, "{again:?} is the batch at {base}");
+}
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
