@@ -186,6 +186,8 @@ fn a_large_body_is_received_whole_and_a_cancelled_receive_loses_nothing() {
         let rest = body.len() - head.len();
         let received = io.recv_exact(socket.clone(), Bytes::from(head), rest).await.unwrap();
         assert!(received == body);
+        let nothing = io.recv_exact(socket.clone(), Bytes::from_static(b"all"), 0).await.unwrap();
+        assert_eq!(nothing, "all", "what is there already is not waited for");
         let client = sender.join().unwrap();
         drop(client);
         assert_eq!(io.recv_exact(socket.clone(), Bytes::new(), 5).await.unwrap(), "");

@@ -295,6 +295,10 @@ impl Driver for PollDriver {
         match op {
             Op::Accept { listener } => self.begin_input(token, listener.0, Input::Accept),
             Op::Recv { socket } => self.begin_input(token, socket, Input::Recv),
+            // Asked for nothing a socket would wait for something.
+            Op::RecvExact { head, len: 0, .. } => {
+                self.done.push(Completion { token, outcome: Outcome::Received(Ok(head)), more: false });
+            }
             Op::RecvExact { socket, head, len } => {
                 let len = head.len() + len;
                 let mut buffer = BytesMut::with_capacity(len);

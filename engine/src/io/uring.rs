@@ -481,6 +481,10 @@ impl Driver for UringDriver {
         match op {
             Op::Accept { listener } => self.begin(token, Work::Accept { listener }),
             Op::Recv { socket } => self.begin(token, Work::Recv { socket }),
+            // Asked for nothing a socket would wait for something.
+            Op::RecvExact { head, len: 0, .. } => {
+                self.done.push(Completion { token, outcome: Outcome::Received(Ok(head)), more: false });
+            }
             Op::RecvExact { socket, head, len } => {
                 let len = head.len() + len;
                 let mut buffer = BytesMut::with_capacity(len);
