@@ -252,11 +252,9 @@ impl Recovery {
     async fn begin(&mut self, files: &mut Files) -> Result<(Offset, u64), OpenError> {
         self.gaps = files.gaps;
         let first = files.segments.first().map_or(0, |(base, _)| *base);
+        // Even where the files look as after a clean stop: a truncation that was killed half way leaves them so.
+        self.sync_names().await?;
         if let Some(checkpoint) = self.read_checkpoint().await? {
-            let last = files.segments.last() == Some(&(checkpoint.segment, checkpoint.pos));
-            if !last || checkpoint.clearing {
-                self.sync_names().await?;
-            }
             self.log_start = checkpoint.log_start;
             if checkpoint.clearing {
                 for &(base, len) in files.segments.iter().rev() {
@@ -277,7 +275,6 @@ impl Recovery {
                 return Ok((checkpoint.log_start, 0));
             }
         } else {
-            self.sync_names().await?;
             // As Apache Kafka leaves a log: compaction may have left gaps.
             self.kafkas = files.segments.iter().any(|(_, len)| *len > 0);
             self.gaps |= self.kafkas;
@@ -307,7 +304,7 @@ impl Recovery {
         Ok((from, 0))
     }
 
-    /// What the last process made, renamed and did not live to sync may be built upon only once it is durable.
+    /// What the last process made, renamed, removed and did not live to sync may be built upon only once it is durable.
     async fn sync_names(&self) -> Result<(), OpenError> {
         let path = &self.place.path;
         for path in path.parent().into_iter().chain([path.as_path()]) {
@@ -379,10 +376,8 @@ impl Recovery {
             self.done.cut_bytes += len - valid;
             self.io.truncate(file.clone(), valid).await.map_err(opening("cut", &path))?;
         }
-        if len > pos {
-            // What was found may have been written and never synced.
-            self.io.sync_file(file.clone()).await.map_err(opening("sync", &path))?;
-        }
+        // What was found may have been written, and what was not found cut off, by a process that did not live to sync it.
+        self.io.sync_file(file.clone()).await.map_err(opening("sync", &path))?;
         segment.prepared = Prepared::after(valid);
         segment.blocks = Some(file);
         if next == Some(self.end) || (self.gaps && next.is_some_and(|next| next >= self.end)) {
