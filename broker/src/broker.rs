@@ -3,6 +3,7 @@
 //! Every shard has one; they share nothing but mailboxes. What concerns a partition is asked of its owner with
 //! [`Broker::ask`], which answers from here when that is this shard: handlers do not care where a partition lies.
 
+mod loads;
 mod opening;
 mod reading;
 #[cfg(test)]
@@ -15,9 +16,10 @@ use crate::calls::{Answer, Call, Mesh};
 use crate::cluster::{self, DataDirs, Image, Topic};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::metrics::Metrics;
-use crate::net::{CloseReason, Limits, Listeners, Peer, PendingReply, Requests};
+use crate::net::{CloseReason, Limits, Listeners, NewConnection, Peer, PendingReply, Requests};
 use crate::partition::{Acks, Appending, Partition, PartitionId, Waiter};
 use bytes::Bytes;
+use loads::Loads;
 use reading::ParkedReads;
 use ringlog_engine::log::Cache;
 use ringlog_engine::shard::sync::{Credits, Event};
@@ -30,6 +32,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// One shard of the broker. Cheap to clone on its shard.
@@ -60,6 +63,7 @@ struct Inner {
     parked_reads: ParkedReads,
     fetch_memory: Credits,
     listeners: RefCell<Option<Listeners>>,
+    loads: Loads,
     stage: Cell<Stage>,
     request_memory: Credits,
     metrics: Metrics,
@@ -138,6 +142,7 @@ impl Broker {
             next_ticket: Cell::new(0),
             parked_reads: ParkedReads::default(),
             listeners: RefCell::new(None),
+            loads: Loads::default(),
             stage: Cell::new(Stage::Serving),
             request_memory,
             metrics: Metrics::default(),
@@ -151,6 +156,7 @@ impl Broker {
             this.0.shard.spawn(async move { reply.send(answer.await) });
         });
         broker.0.shard.spawn(broker.clone().expire_acks());
+        broker.0.shard.spawn(broker.clone().learn_loads());
         broker
     }
 
@@ -395,8 +401,13 @@ impl Broker {
                 let controller = self.0.controller.borrow().clone().expect("shard 0 has the controller");
                 Box::pin(async move { Answer::Control(controller(request).await) })
             }
-            Call::Adopt { socket, address, listener } => {
-                self.listeners().serve(socket, address, listener);
+            Call::Load => {
+                let load = self.0.loads.own.clone();
+                Box::pin(std::future::ready(Answer::Load(load)))
+            }
+            Call::Adopt(new) => {
+                self.listeners().serve(new);
+                self.0.loads.own.store(self.connection_count(), Ordering::Relaxed);
                 done()
             }
         }
@@ -463,7 +474,21 @@ impl Requests for Broker {
         api::dispatch(self, peer, &frame)
     }
 
+    fn hand_over(&self, new: NewConnection, connections: usize) -> Option<NewConnection> {
+        match self.lighter_shard(connections) {
+            Some(shard) => {
+                self.tell(shard, Call::Adopt(new));
+                None
+            }
+            None => {
+                self.0.loads.own.store(connections + 1, Ordering::Relaxed);
+                Some(new)
+            }
+        }
+    }
+
     fn closed(&self, peer: &Peer, reason: &CloseReason) {
+        self.0.loads.own.store(self.connection_count().saturating_sub(1), Ordering::Relaxed);
         self.log_close(peer, reason);
     }
 }

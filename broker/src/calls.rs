@@ -5,13 +5,13 @@
 //! call open: a fetch that finds too little leaves a ticket, and the owner sends [`Call::Woken`] when there is more.
 
 use crate::cluster::{DataDirs, Image};
+use crate::net::NewConnection;
 use crate::partition::{Acks, AppendRefusal, EpochEnd, Found, Offset, PartitionId, Read, Reader, Sought};
 use bytes::Bytes;
-use ringlog_engine::io::Socket;
 use ringlog_engine::shard;
 use ringlog_wire::ErrorCode;
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 /// Mailboxes between the broker's shards.
@@ -53,15 +53,10 @@ pub enum Call {
     Apply(Arc<Image>),
     /// Change the cluster's metadata (asked of shard 0): [`Answer::Control`].
     Control(crate::cluster::Request),
-    /// Serve this connection, accepted by a shard that has many more: [`Answer::Done`].
-    Adopt {
-        /// The connection.
-        socket: Socket,
-        /// Its peer.
-        address: SocketAddr,
-        /// The listener it came in by.
-        listener: usize,
-    },
+    /// How many connections the shard has: [`Answer::Load`].
+    Load,
+    /// Serve this connection, accepted by a shard that has more: [`Answer::Done`].
+    Adopt(NewConnection),
 }
 
 /// One look-up.
@@ -100,6 +95,8 @@ pub enum Answer {
     Found(Vec<Result<Option<Offset>, ErrorCode>>),
     /// To [`Call::EpochEnds`].
     EpochEnds(Vec<Result<Option<EpochEnd>, ErrorCode>>),
+    /// To [`Call::Load`]: the number itself, kept up to date.
+    Load(Arc<AtomicUsize>),
     /// To [`Call::Control`].
     Control(crate::cluster::Outcome),
 }

@@ -1,7 +1,7 @@
 //! Listening sockets of one shard, and the connections that came in by them.
 
 use super::connection::{CloseReason, Connection, Control};
-use super::{Limits, Peer, Requests};
+use super::{Limits, NewConnection, Peer, Requests};
 use ringlog_engine::io::{Listener, Socket, Stream};
 use ringlog_engine::shard::Shard;
 use ringlog_engine::shard::sync::Event;
@@ -89,21 +89,21 @@ impl Listeners {
     }
 
     /// Serves a connection, accepted here or handed over by another shard.
-    pub fn serve(&self, socket: Socket, address: SocketAddr, listener: usize) {
+    pub fn serve(&self, new: NewConnection) {
         let inner = &self.0;
         if inner.connections.borrow().len() >= inner.limits.connections_max || inner.stopping.get() {
             let io = inner.shard.io().clone();
             inner.shard.spawn(async move {
-                let _ = io.close_socket(socket).await;
+                let _ = io.close_socket(new.socket).await;
             });
             return;
         }
         let control = Control::new(inner.shard.now(), inner.limits.frame_time_max);
-        inner.connections.borrow_mut().insert(socket.id(), control.clone());
+        inner.connections.borrow_mut().insert(new.socket.id(), control.clone());
         let connection = Connection {
             shard: inner.shard.clone(),
-            peer: Peer::new(address, listener, &socket),
-            socket,
+            peer: Peer::new(&new),
+            socket: new.socket,
             control,
             limits: inner.limits.clone(),
             requests: inner.requests.clone(),
@@ -125,7 +125,12 @@ impl Listeners {
             let outcome = self.unless_stopping(&mut stream).await;
             let Some(outcome) = outcome else { break };
             match outcome {
-                Ok((socket, address)) => self.serve(socket, address, index),
+                Ok((socket, address)) => {
+                    let new = NewConnection { socket, address, listener: index };
+                    if let Some(new) = self.0.requests.hand_over(new, self.connection_count()) {
+                        self.serve(new);
+                    }
+                }
                 Err(_) => self.0.shard.sleep(ACCEPT_PAUSE).await,
             }
             if stream.ended() {

@@ -40,8 +40,23 @@ pub trait Requests: 'static {
     /// overlaps; otherwise they are its own.
     fn dispatch(&self, peer: &Rc<Peer>, frame: Bytes) -> PendingReply;
 
+    /// Gives a new connection to a shard that has fewer, if there is one; returns it if it is to stay here, where there are
+    /// `connections` already.
+    fn hand_over(&self, new: NewConnection, connections: usize) -> Option<NewConnection>;
+
     /// A connection has ended.
     fn closed(&self, peer: &Peer, reason: &CloseReason);
+}
+
+/// A connection nobody serves yet.
+#[derive(Debug)]
+pub struct NewConnection {
+    /// The connection.
+    pub socket: Socket,
+    /// Its peer.
+    pub address: SocketAddr,
+    /// Which of the configured listeners it came in by.
+    pub listener: usize,
 }
 
 /// A reply on its way.
@@ -105,11 +120,11 @@ pub struct Peer {
 }
 
 impl Peer {
-    fn new(address: SocketAddr, listener: usize, socket: &Socket) -> Rc<Self> {
+    fn new(connection: &NewConnection) -> Rc<Self> {
         Rc::new(Self {
-            address,
-            listener,
-            socket: socket.id(),
+            address: connection.address,
+            listener: connection.listener,
+            socket: connection.socket.id(),
             client_id: RefCell::default(),
             software: RefCell::default(),
         })

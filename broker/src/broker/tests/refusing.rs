@@ -102,3 +102,20 @@ fn a_request_may_come_byte_by_byte_and_several_at_once() {
         assert_eq!(response.responses[0].partition_responses[0].base_offset, i64::from(id));
     }
 }
+
+#[test]
+fn connections_are_spread_evenly_over_the_shards() {
+    let broker = TestBroker::start(2, &[TOPIC]);
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(broker.address)).collect();
+    for client in &mut clients {
+        let row = &client.produce("t", 0, batch(b"x")).responses[0].partition_responses[0];
+        assert_eq!(row.error_code, ErrorCode::None);
+    }
+    let counts = broker.ask(|brokers| brokers.iter().map(|b| b.connection_count()).collect::<Vec<_>>());
+    assert_eq!(counts.iter().sum::<usize>(), 20);
+    assert!(counts[0].abs_diff(counts[1]) <= 2, "{counts:?}");
+    clients.truncate(1);
+    broker.until(|broker| {
+        broker.ask(|brokers| brokers.iter().map(|b| b.connection_count()).sum::<usize>()) == 1
+    });
+}
