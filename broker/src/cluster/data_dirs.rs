@@ -108,6 +108,13 @@ impl Meta {
         let Some(bytes) = small_file::read(io, dir, &file, META_BYTES_MAX).await.map_err(failed)? else {
             return Ok(None);
         };
+        // Made by a process that may not have lived to sync its name: lost later, the directory would get another id, and
+        // every partition in it would be gone.
+        io.sync_dir(dir, path.to_owned()).await.map_err(|error| DataDirError::Io {
+            path: path.to_owned(),
+            action: "sync",
+            error,
+        })?;
         let text = String::from_utf8_lossy(&bytes);
         Self::parse(&text).map(Some).map_err(|why| DataDirError::Foreign { path: file.clone(), why })
     }

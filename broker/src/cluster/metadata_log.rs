@@ -53,36 +53,42 @@ impl MetadataLog {
                     io.open(dir, path.clone(), FileMode::CachedWrite).await.map_err(failed("open"))?;
                 if len > end {
                     io.truncate(file.clone(), end).await.map_err(failed("cut"))?;
-                    io.sync_file(file.clone()).await.map_err(failed("sync"))?;
                 }
                 (file, image, end)
             }
             None => {
                 let file =
                     io.create(dir, path.clone(), FileMode::CachedWrite).await.map_err(failed("create"))?;
-                io.sync_file(file.clone()).await.map_err(failed("sync"))?;
-                io.sync_dir(dir, folder.to_owned()).await.map_err(failed("sync"))?;
                 (file, Image::default(), 0)
             }
         };
+        // What is found may have been written by a process that did not live to sync it, or the file's name with it: it
+        // is gone by no later power cut once somebody goes by it.
+        io.sync_file(file.clone()).await.map_err(failed("sync"))?;
+        io.sync_dir(dir, folder.to_owned()).await.map_err(failed("sync"))?;
         let log = Self { io: io.clone(), dir, path, file, end, compacted: end, failed: false };
         Ok((log, image))
     }
 
     /// Appends records; they are durable when this returns. After a failure nobody knows what the file holds, so
     /// every later append fails too.
+    ///
+    /// One after the other: power loss may leave any sectors of a write, and only a broken *last* line can be told from
+    /// damage.
     pub async fn append(&mut self, records: &[Record]) -> Result<(), MetadataError> {
-        let lines: String = records.iter().map(Record::to_line).collect();
-        let len = lines.len() as u64;
         if self.failed {
             return Err(MetadataError::Failed { path: self.path.clone() });
         }
         self.failed = true;
         let failed = |action| MetadataError::at(&self.path, action);
-        self.io.write(self.file.clone(), self.end, Bytes::from(lines)).await.map_err(failed("write"))?;
-        self.io.sync_file(self.file.clone()).await.map_err(failed("sync"))?;
+        for record in records {
+            let line = Bytes::from(record.to_line());
+            let len = line.len() as u64;
+            self.io.write(self.file.clone(), self.end, line).await.map_err(failed("write"))?;
+            self.io.sync_file(self.file.clone()).await.map_err(failed("sync"))?;
+            self.end += len;
+        }
         self.failed = false;
-        self.end += len;
         Ok(())
     }
 

@@ -8,6 +8,8 @@
 //! shard has applied it, so a topic that was created is ready when its creation is answered.
 
 mod controller;
+#[cfg(test)]
+mod crash_tests;
 mod data_dirs;
 mod image;
 mod metadata_log;
