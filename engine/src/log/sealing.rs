@@ -58,7 +58,8 @@ impl Log {
             let Some(segment) = state.segments.get_mut(&base) else { return Ok(()) };
             segment.end_time_index();
             let indexes = segment.indexes.as_ref().expect("a segment not yet sealed has its indexes");
-            let file = segment.blocks.clone().expect("a segment that was written has a file");
+            // The log has failed and was closed meanwhile.
+            let Some(file) = segment.blocks.clone() else { return Err(None) };
             (file, segment.size, indexes.offsets.encode(), indexes.times.encode(), snapshot)
         };
         let place = &self.0.place;
