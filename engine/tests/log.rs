@@ -39,13 +39,8 @@ fn run<T: 'static>(
         part(shard, log, recovered).await
     });
     while executor.shard().io().pending() > 0 {
-        executor.turn(true);
+        executor.turn(false);
     }
-    eprintln!(
-        "{choice:?} {durability:?} punts {} {:?}",
-        executor.shard().io().counters().punts,
-        executor.shard().io().counters()
-    );
     result
 }
 
