@@ -5,7 +5,8 @@ use super::files::write_gaps_file;
 use super::segment::Segment;
 use super::tail::Block;
 use super::{Gaps, Log, Offset, State};
-use crate::io::{File, FileMode, Space, SyncItem};
+use crate::io::{File, FileMode, Op, Space, SyncItem};
+use crate::limits::BLOCK;
 use std::io;
 use std::ops::Range;
 use std::time::Duration;
@@ -30,6 +31,8 @@ enum Step {
 struct Written {
     /// The file's bytes it covered.
     range: Range<u64>,
+    /// How they must be synced.
+    space: Space,
     /// Bytes of whole batches the segment now has.
     size: u64,
     /// The offset after the last record written.
@@ -108,11 +111,13 @@ impl Log {
             bytes: block.bytes.slice(block.fresh.clone()),
         };
         let (pos, end) = (block.pos, block.pos + block.bytes.len() as u64);
-        let written = Written { range: pos..end, size: block.end_pos(), next_offset: block.offsets.end };
+        let space = self.segment_mut(base, |segment| segment.prepared.written(pos, end));
+        let written =
+            Written { range: pos..end, space, size: block.end_pos(), next_offset: block.offsets.end };
         self.0.state.borrow_mut().in_flight = len;
         self.0.cache.push(&self.0.chunks, chunk, block.bytes.len());
         self.prepare_ahead(base, end);
-        if let Err(error) = self.0.shard.io().write(file.clone(), pos, block.bytes).await {
+        if let Err(error) = self.write_parts(&file, block, space).await {
             self.fail("write", file.path(), error);
             return false;
         }
@@ -120,9 +125,26 @@ impl Log {
         true
     }
 
+    /// Writes a block of batches: as one operation, or as two where its first 4 KiB have been written before and the rest lies in
+    /// space that is only allocated. A direct write across the two would leave the core; both are in flight together.
+    async fn write_parts(&self, file: &File, block: Block, space: Space) -> io::Result<()> {
+        let io = self.0.shard.io();
+        let Block { pos, bytes, fresh, .. } = block;
+        let mixed = space == Space::Allocated && fresh.start > 0 && bytes.len() > BLOCK as usize;
+        if !mixed {
+            return io.write(file.clone(), pos, bytes).await.map(drop);
+        }
+        let (first, rest) = (bytes.slice(..BLOCK as usize), bytes.slice(BLOCK as usize..));
+        let mut first = io.start(Op::Write { file: file.clone(), pos, bytes: first });
+        let mut rest = io.start(Op::Write { file: file.clone(), pos: pos + BLOCK, bytes: rest });
+        let first = first.next().await.into_count();
+        let rest = rest.next().await.into_count();
+        first.and(rest).map(drop)
+    }
+
     /// Moves the written mark, and sees that the durable mark follows.
     fn has_written(&self, base: Offset, file: &File, write: Written) {
-        let Written { range, size, next_offset } = write;
+        let Written { range, space, size, next_offset } = write;
         let mut woken = Vec::new();
         {
             let mut state = self.0.state.borrow_mut();
@@ -131,7 +153,6 @@ impl Log {
             state.no_space = false;
             let Some(segment) = state.segments.get_mut(&base) else { return };
             segment.written_size = size;
-            let space = segment.prepared.written(range.start, range.end);
             state.bytes_since_checkpoint += range.end - range.start;
             state.bytes_since_sync += range.end - range.start;
             match state.dirty.iter_mut().find(|(dirty, _)| dirty.id() == file.id()) {
