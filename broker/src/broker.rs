@@ -3,12 +3,14 @@
 //! Every shard has one; they share nothing but mailboxes. What concerns a partition is asked of its owner with
 //! [`Broker::ask`], which answers from here when that is this shard: handlers do not care where a partition lies.
 
+mod identity;
 mod loads;
 mod opening;
 mod reading;
 #[cfg(test)]
 mod tests;
 
+pub use identity::remove_leftovers;
 pub use reading::{Fetch, ReadResult};
 
 use crate::api;

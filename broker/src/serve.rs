@@ -5,7 +5,7 @@
 //!   every shard: opens its partitions ◀─ image ─────┘─▶ listens ─▶ "ready" ─▶ … ─▶ drains ─▶ closes its logs
 //! ```
 
-use crate::broker::{Broker, Parts};
+use crate::broker::{Broker, Parts, remove_leftovers};
 use crate::calls::{Answer, Call, MeshEnds};
 use crate::cluster::{Controller, DataDirs};
 use crate::config::{BrokerConfig, ListenAddress};
@@ -127,6 +127,9 @@ async fn lead(broker: &Broker, shards: u16) -> Result<(), ServeError> {
     let dirs = DataDirs::open(&io, &config.data_dirs, config.node_id)
         .await
         .map_err(|error| ServeError(error.to_string()))?;
+    remove_leftovers(&io, &dirs).await.map_err(|error| {
+        ServeError(format!("remove what deleted topics have left in the data directories: {error}"))
+    })?;
     let dirs = Arc::new(dirs);
     for id in (0..shards).map(ShardId) {
         let Answer::Done = broker.ask(id, Call::Directories(dirs.clone())).await else {

@@ -1,10 +1,10 @@
 //! Bringing a shard in line with the image: partitions are opened, configured and removed.
 
-use super::{Broker, PendingAnswer};
+use super::{Broker, PendingAnswer, identity};
 use crate::calls::{Answer, Call};
 use crate::cluster::{DataDirs, Image, Topic};
 use crate::partition::{Lead, Partition, PartitionId, log_config};
-use ringlog_engine::log::{Log, LogDir, OpenError};
+use ringlog_engine::log::{Log, LogConfig, LogDir, OpenError, Recovered};
 use ringlog_engine::shard::ShardId;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -114,8 +114,7 @@ impl Broker {
         let opened = match dirs.by_id(state.directory) {
             Some(dir) => {
                 let place = LogDir { dir: dir.dir, path: dir.path.join(folder(topic, id.index)) };
-                let log_config = log_config(&config);
-                Log::open(&self.0.shard, place, log_config, &self.0.cache).await.map_err(Unopened::Log)
+                self.open_log(topic, place, log_config(&config)).await
             }
             None => Err(Unopened::NoDirectory),
         };
@@ -144,6 +143,19 @@ impl Broker {
         }
     }
 
+    async fn open_log(
+        &self,
+        topic: &Topic,
+        place: LogDir,
+        config: LogConfig,
+    ) -> Result<(Log, Recovered), Unopened> {
+        let stray = identity::claim(self.0.shard.io(), &place, topic.id).await.map_err(Unopened::Identity)?;
+        if let Some(stray) = stray {
+            eprintln!("a directory of another topic named {} was moved to {}", topic.name, stray.display());
+        }
+        Log::open(&self.0.shard, place, config, &self.0.cache).await.map_err(Unopened::Log)
+    }
+
     async fn remove(&self, partition: &Partition) {
         if let Err(error) = partition.log().clone().remove().await {
             eprintln!("ERROR remove partition {partition:?}: {error}");
@@ -153,6 +165,9 @@ impl Broker {
     fn log_unopened(&self, topic: &Topic, id: PartitionId, why: &Unopened) {
         let folder: PathBuf = folder(topic, id.index).into();
         match why {
+            Unopened::Identity(error) => {
+                eprintln!("ERROR partition {} is offline: {error}", folder.display());
+            }
             Unopened::Log(error) => eprintln!("ERROR partition {} is offline: {error}", folder.display()),
             Unopened::NoDirectory => {
                 eprintln!(
@@ -165,6 +180,7 @@ impl Broker {
 }
 
 enum Unopened {
+    Identity(std::io::Error),
     Log(OpenError),
     NoDirectory,
 }

@@ -5,5 +5,6 @@ mod client;
 mod fetching;
 mod harness;
 mod producing;
+mod recreating;
 mod refusing;
 mod simulated;

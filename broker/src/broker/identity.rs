@@ -1,0 +1,83 @@
+//! `partition.metadata`: which topic a partition's directory belongs to, as Apache Kafka writes it.
+//!
+//! Topics may be deleted and made anew under the same name; a deletion may be cut short by a crash. The id in the
+//! directory keeps a topic from taking over the records of its predecessor.
+
+use crate::cluster::DataDirs;
+use bytes::Bytes;
+use ringlog_engine::io::{Io, small_file};
+use ringlog_engine::log::{LogDir, is_removed, remove_directory};
+use ringlog_wire::Uuid;
+use std::io;
+use std::path::PathBuf;
+
+const FILE: &str = "partition.metadata";
+const BYTES_MAX: u64 = 4096;
+
+/// Sees that a partition's directory is there, durably, and that it is this topic's. One that is another topic's is moved
+/// aside, as Kafka does with stray ones: its path is returned. One that does not say becomes this topic's.
+pub(super) async fn claim(io: &Io, place: &LogDir, topic: Uuid) -> io::Result<Option<PathBuf>> {
+    let file = place.path.join(FILE);
+    let mut stray = None;
+    if let Some(bytes) = small_file::read(io, place.dir, &file, BYTES_MAX).await? {
+        match topic_of(&bytes) {
+            Some(found) if found == topic => return Ok(None),
+            Some(found) => stray = Some(move_aside(io, place, found).await?),
+            None => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{FILE} is damaged"))),
+        }
+    }
+    io.make_dir(place.dir, place.path.clone()).await?;
+    let parent = place.path.parent().expect("a partition lies in a data directory");
+    io.sync_dir(place.dir, parent.into()).await?;
+    let content = format!("version: 0\ntopic_id: {topic}\n");
+    small_file::replace(io, place.dir, &file, Bytes::from(content)).await?;
+    Ok(stray)
+}
+
+/// Removes what deletions that were cut short have left.
+pub async fn remove_leftovers(io: &Io, dirs: &DataDirs) -> io::Result<()> {
+    for data in &dirs.dirs {
+        for entry in io.list(data.dir, data.path.clone()).await? {
+            let path = data.path.join(entry.name);
+            if entry.is_dir && is_removed(&path) {
+                remove_directory(io, &LogDir { dir: data.dir, path }).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The new name is durable before another directory takes the old one.
+async fn move_aside(io: &Io, place: &LogDir, found: Uuid) -> io::Result<PathBuf> {
+    let hex: String = found.0.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut name = place.path.clone().into_os_string();
+    name.push(format!(".{hex}-stray"));
+    let aside = PathBuf::from(name);
+    io.rename(place.dir, place.path.clone(), aside.clone()).await?;
+    let parent = place.path.parent().expect("a partition lies in a data directory");
+    io.sync_dir(place.dir, parent.into()).await?;
+    Ok(aside)
+}
+
+fn topic_of(bytes: &[u8]) -> Option<Uuid> {
+    let mut lines = std::str::from_utf8(bytes).ok()?.lines();
+    (lines.next()? == "version: 0").then_some(())?;
+    lines.next()?.strip_prefix("topic_id: ")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_as_kafka_writes_it() {
+        let id: Uuid = "AAAAAAAAAAAAAAAAAAAABA".parse().unwrap();
+        assert_eq!(topic_of(b"version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAABA"), Some(id));
+        assert_eq!(topic_of(format!("version: 0\ntopic_id: {id}\n").as_bytes()), Some(id));
+        for damaged in
+            ["", "version: 1\ntopic_id: AAAAAAAAAAAAAAAAAAAABA", "version: 0\n", "version: 0\ntopic_id: ?"]
+        {
+            assert_eq!(topic_of(damaged.as_bytes()), None, "{damaged:?}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! A topic made anew under a former name, on a disk that crashes: the directory is the new one's, or nobody's.
+
+use super::client::batch;
+use crate::broker::identity::{claim, remove_leftovers};
+use crate::cluster::{DataDir, DataDirs};
+use ringlog_engine::batch::Header;
+use ringlog_engine::io::DirId;
+use ringlog_engine::io::sim::Sim;
+use ringlog_engine::log::{Cache, LeaderAppend, Log, LogConfig, LogDir, Origin, ReadLimit, ReadPart};
+use ringlog_engine::shard::{Shard, ShardId};
+use ringlog_wire::Uuid;
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// What outlives the processes: the metadata, so to say.
+#[derive(Default)]
+struct Known {
+    /// The topic that has the name now.
+    topic: Cell<u8>,
+    /// Its records that were acknowledged as durable.
+    durable: Cell<i64>,
+    opened: Cell<u64>,
+}
+
+/// Opens the topic that has the name, looks whose records are in it, appends, deletes it and makes the next one.
+async fn process(shard: Shard, known: Rc<Known>) {
+    let io = shard.io().clone();
+    let dirs = vec![DataDir { dir: DirId(0), path: "/data".into(), id: Uuid([1; 16]) }];
+    let dirs = DataDirs { dirs, cluster_id: String::new() };
+    remove_leftovers(&io, &dirs).await.expect("remove leftovers");
+    let cache = Cache::new(1 << 16);
+    loop {
+        let topic = known.topic.get();
+        let place = LogDir { dir: DirId(0), path: "/data/t-0".into() };
+        claim(&io, &place, Uuid([topic + 1; 16])).await.expect("claim");
+        let opening = Box::pin(Log::open(&shard, place, LogConfig::default(), &cache));
+        let (log, _) = opening.await.expect("open");
+        let end = log.marks().log_end;
+        assert!(end >= known.durable.get(), "acknowledged {}, found {end}", known.durable.get());
+        let limit = ReadLimit { up_to: end, bytes_max: 1 << 20, at_least_one: true };
+        let read = log.read(0, limit).await.expect("read");
+        for part in &read.parts {
+            let ReadPart::Bytes(bytes) = part else { panic!("in memory") };
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let header = Header::parse(rest).expect("a batch");
+                assert_eq!(header.leader_epoch, i32::from(topic), "a record of another topic");
+                rest = &rest[header.total_len()..];
+            }
+        }
+        known.opened.set(known.opened.get() + 1);
+        for _ in 0..io.random() % 20 {
+            let leader =
+                LeaderAppend { epoch: i32::from(topic), origin: Origin::Client, now: shard.wall_time() };
+            let appended = log.append(&batch(b"v"), leader).expect("append");
+            log.wait_durable(appended.last_offset + 1).await.expect("durable");
+            known.durable.set(appended.last_offset + 1);
+        }
+        // The metadata says so first; the directory follows, or not.
+        known.topic.set(topic + 1);
+        known.durable.set(0);
+        log.remove().await.expect("remove");
+    }
+}
+
+#[test]
+fn a_topic_never_gets_the_records_of_its_predecessor() {
+    let mut opened = 0;
+    for seed in 0..60 {
+        let mut sim = Sim::new(seed);
+        let machine = sim.add_machine();
+        sim.add_disk(machine, DirId(0), "/data");
+        let known = Rc::<Known>::default();
+        for _ in 0..8 {
+            let actor = sim.start(machine, ShardId(0));
+            let shard = sim.shard(actor);
+            shard.spawn(Box::pin(process(shard.clone(), known.clone())));
+            for _ in 0..sim.random_below(400) {
+                sim.step().unwrap();
+            }
+            if sim.random_below(2) == 0 {
+                sim.kill(machine);
+            } else {
+                sim.power_cut(machine);
+            }
+        }
+        opened += known.opened.get();
+    }
+    assert!(opened > 300, "only {opened} logs were opened");
+}
