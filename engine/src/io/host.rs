@@ -34,7 +34,7 @@ pub struct Host {
     pub(super) jobs: Jobs,
     pub(super) disks: Arc<Disks>,
     pub(super) clock: Clock,
-    _locks: Vec<OwnedFd>,
+    locks: Vec<OwnedFd>,
 }
 
 impl Host {
@@ -51,7 +51,7 @@ impl Host {
         let (uring, reason) = choose(choice)?;
         let disks = Disks::start(&facts, uring).map_err(HostError::Threads)?;
         let jobs = Jobs::start(disks.clone()).map_err(HostError::Threads)?;
-        Ok(Arc::new(Self { facts, uring, reason, jobs, disks, clock: Clock::new(), _locks: locks }))
+        Ok(Arc::new(Self { facts, uring, reason, jobs, disks, clock: Clock::new(), locks }))
     }
 
     /// A Driver for the calling thread, which must be the one that uses it.
@@ -73,6 +73,11 @@ impl Host {
         &self.reason
     }
 
+    /// The locks on the data directories.
+    pub(super) fn locks(&self) -> &[OwnedFd] {
+        &self.locks
+    }
+
     /// What was found out about the data directories.
     pub fn facts(&self) -> &[DirFacts] {
         &self.facts
@@ -91,7 +96,7 @@ impl Reservation {
     /// Takes an address; port 0 takes a free one.
     pub fn take(address: SocketAddr) -> io::Result<Self> {
         // The standard library sets SO_REUSEADDR, which passes over closed connections but not over a listener.
-        let proof = TcpListener::bind(address)?;
+        let proof = retried(|| TcpListener::bind(address), io::ErrorKind::AddrInUse)?;
         let address = proof.local_addr()?;
         drop(proof);
         let held = super::net::bind(address)?;
@@ -157,18 +162,38 @@ fn choose(choice: IoChoice) -> Result<(bool, String), HostError> {
     }
 }
 
-/// Keeps other processes off a data directory for as long as the descriptor is open.
+/// Keeps other processes off a data directory for as long as the descriptor is open, here or in a ring.
 fn lock(dir: &Path) -> Result<OwnedFd, HostError> {
     let path = dir.join(".lock");
     let failed = |error: rustix::io::Errno| HostError::Directory { path: path.clone(), error: error.into() };
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o644)).map_err(failed)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    let lock = || Ok(rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?);
+    match retried(lock, io::ErrorKind::WouldBlock) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(HostError::Locked(dir.to_owned())),
-        Err(error) => Err(failed(error)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(HostError::Locked(dir.to_owned())),
+        Err(error) => Err(HostError::Directory { path: path.clone(), error }),
     }
 }
+
+/// Tries for a while. The kernel lets go of a killed process' rings, and with them of its sockets and of the lock they
+/// hold, only after the process is gone: when the last operation in them has ended.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "before there is a Driver, and nobody else to give the time to"
+)]
+fn retried<T>(attempt: impl Fn() -> io::Result<T>, passing: io::ErrorKind) -> io::Result<T> {
+    for _ in 0..RETRIES {
+        match attempt() {
+            Err(error) if error.kind() == passing => std::thread::sleep(RETRY_AFTER),
+            result => return result,
+        }
+    }
+    attempt()
+}
+
+const RETRIES: u32 = 100;
+const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Why this process cannot take charge.
 #[derive(Debug)]

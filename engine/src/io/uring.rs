@@ -109,7 +109,8 @@ impl UringDriver {
     pub(super) fn new(host: Arc<Host>) -> io::Result<Self> {
         let ring = ring(SUBMISSIONS, COMPLETIONS)?;
         let no_iowait = ring.params().is_feature_no_iowait();
-        let slots = Slots::register(&ring);
+        let mut slots = Slots::register(&ring);
+        slots.hold(&ring, host.locks())?;
         let lender = Lender::new(&ring, super::lent::BUFFERS)?;
         let home = Home::new()?;
         lender.wake_when_starved(home.clone());
@@ -681,6 +682,16 @@ impl Slots {
         let count = limit.map_or(SLOTS_MAX, |limit| u32::try_from(limit).unwrap_or(SLOTS_MAX).min(SLOTS_MAX));
         let count = if ring.submitter().register_files_sparse(count).is_ok() { count } else { 0 };
         Self { slot_of: HashMap::new(), free: (0..count).rev().collect() }
+    }
+
+    /// Registers the locks on the data directories as well: if this process is killed, they are let go only with the
+    /// ring, when no write of it can land any more in files that belong to somebody else by then.
+    fn hold(&mut self, ring: &IoUring, locks: &[OwnedFd]) -> io::Result<()> {
+        for lock in locks {
+            let slot = self.free.pop().ok_or(io::ErrorKind::OutOfMemory)?;
+            ring.submitter().register_files_update(slot, &[lock.as_raw_fd()])?;
+        }
+        Ok(())
     }
 
     fn of(&mut self, ring: &IoUring, id: u64, fd: &OwnedFd) -> Target {
