@@ -52,7 +52,7 @@ fn the_config_document_lists_every_config_with_an_effect() {
     let mut text = String::from(
         "# Configs\n\n\
          Set them in a file (`--config`: TOML, or Java properties like Kafka's `server.properties`), in the environment\n\
-         (`RINGLOG_NUM_PARTITIONS` sets `num.partitions`) or with `--set KEY=VALUE`; the later goes before the earlier.\n\
+         (`RINGLOG_SET_NUM_PARTITIONS` sets `num.partitions`) or with `--set KEY=VALUE`; the later goes before the earlier.\n\
          An unknown name is refused, with the nearest one. Configs of Apache Kafka 4.3 that have no effect here are\n\
          accepted and named in one line at start. This page is written from the tables in `broker/src/config/`; a test\n\
          keeps them the same.\n\n## Broker\n\n| name | type | default | what it does |\n|---|---|---|---|\n",

@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::path::PathBuf;
 
-/// Options of `ringlog serve`. Each goes before `--set`, which goes before the environment (`RINGLOG_NUM_PARTITIONS`
+/// Options of `ringlog serve`. Each goes before `--set`, which goes before the environment (`RINGLOG_SET_NUM_PARTITIONS`
 /// sets `num.partitions`), which goes before the file.
 #[derive(Args)]
 pub(super) struct Arguments {

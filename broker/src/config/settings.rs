@@ -26,8 +26,8 @@ pub struct Settings {
     values: BTreeMap<String, (String, Source)>,
 }
 
-/// What begins the environment variables that are read: `RINGLOG_NUM_PARTITIONS` sets `num.partitions`.
-const ENVIRONMENT_PREFIX: &str = "RINGLOG_";
+/// What begins the environment variables that are read: `RINGLOG_SET_NUM_PARTITIONS` sets `num.partitions`.
+const ENVIRONMENT_PREFIX: &str = "RINGLOG_SET_";
 
 impl Settings {
     /// Sets one value, checked against its key.
@@ -78,7 +78,7 @@ impl Settings {
         Ok(())
     }
 
-    /// Reads the environment's variables that begin with `RINGLOG_`.
+    /// Reads the environment's variables that begin with `RINGLOG_SET_`.
     pub fn read_environment(
         &mut self,
         variables: impl Iterator<Item = (String, String)>,
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn later_sources_go_first() {
         let mut settings = file("x.toml", "num.partitions = 2\nmessage.max.bytes = 5").expect("right");
-        let variables = [("RINGLOG_NUM_PARTITIONS", "3"), ("OTHER", "x"), ("RINGLOG_IO", "poll")];
+        let variables = [("RINGLOG_SET_NUM_PARTITIONS", "3"), ("OTHER", "x"), ("RINGLOG_SET_IO", "poll")];
         settings.read_environment(variables.map(|(k, v)| (k.into(), v.into())).into_iter()).expect("right");
         settings.set_pair("num.partitions=4", Source::CommandLine).expect("right");
         assert_eq!(settings.get("num.partitions"), "4");
