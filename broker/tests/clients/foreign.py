@@ -1,0 +1,38 @@
+"""Builds a client program that is not Python's (`java`) and runs its cases against a broker that creates no topics by itself."""
+
+import pathlib
+import subprocess
+import sys
+
+from launcher import KAFKA_JARS, ROOT, broker as new_broker
+
+HERE = pathlib.Path(__file__).parent
+BUILT = ROOT / "target" / "clients"
+# Far more than the cases take: a client that retries for ever is ended, and that is a failure.
+RUN_SECONDS = 180
+
+
+def java():
+    """The command that Apache Kafka's Java client is run by; its arguments are in the head of JavaClient.java."""
+    classes = BUILT / "java"
+    subprocess.run(["javac", "-cp", f"{KAFKA_JARS}/*", "-d", classes, HERE / "java" / "JavaClient.java"], check=True)
+    quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=off"
+    # Short runs on few processors: the JVM's cheaper compiler and collector start faster.
+    return ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", quiet, "-cp", f"{classes}:{KAFKA_JARS}/*", "JavaClient"]
+
+
+LIBRARIES = {"java": java}
+
+
+def main():
+    command = LIBRARIES[sys.argv[1]]()
+    with new_broker({"auto.create.topics.enable": "false"}) as broker:
+        ended = subprocess.run([*command, "cases", broker.address, broker.name], timeout=RUN_SECONDS)
+        if not broker.alive():
+            print(f"the broker died:\n{broker.log_tail()}", flush=True)
+            sys.exit(1)
+    sys.exit(ended.returncode)
+
+
+if __name__ == "__main__":
+    main()
