@@ -1,4 +1,4 @@
-"""Builds a client program that is not Python's (`java`) and runs its cases against a broker that creates no topics by itself."""
+"""Builds the program of Apache Kafka's Java client (`java`) or franz-go (`go`) and runs its cases on a broker that creates no topics."""
 
 import pathlib
 import subprocess
@@ -21,7 +21,14 @@ def java():
     return ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", quiet, "-cp", f"{classes}:{KAFKA_JARS}/*", "JavaClient"]
 
 
-LIBRARIES = {"java": java}
+def go():
+    """The command that franz-go is run by; its arguments are in the head of main.go."""
+    program = BUILT / "franz-go"
+    subprocess.run(["go", "build", "-buildvcs=false", "-o", program, "."], cwd=HERE / "go", check=True)
+    return [str(program)]
+
+
+LIBRARIES = {"java": java, "go": go}
 
 
 def main():
