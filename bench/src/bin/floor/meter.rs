@@ -5,7 +5,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Rounds of each table.
-pub(crate) const ROUNDS: usize = 5;
+const ROUNDS: usize = 5;
+
+/// A variant runs in a round again and again for this long: the kernel counts a core's idle time in hundredths of a second.
+const ROUND: Duration = Duration::from_secs(1);
 
 /// What one run of a variant cost.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,7 +48,6 @@ pub(crate) fn table(dir: &Path, title: &str, variants: &mut [Variant<'_>]) {
     let mut costs = vec![Vec::new(); variants.len()];
     for _ in 0..ROUNDS {
         for (variant, costs) in variants.iter_mut().zip(&mut costs) {
-            (variant.prepare)();
             costs.push(measure(&disk, variant));
         }
     }
@@ -70,20 +72,29 @@ pub(crate) fn table(dir: &Path, title: &str, variants: &mut [Variant<'_>]) {
 
 #[expect(clippy::disallowed_methods, reason = "an instrument reads the clock")]
 fn measure(disk: &str, variant: &mut Variant<'_>) -> Cost {
-    let (writes, flushes) = disk_counts(disk);
-    let (cpu, switches) = (machine_cpu(), own_switches());
-    let began = Instant::now();
-    (variant.work)();
-    let wall = began.elapsed();
-    let (cpu, switches) = (machine_cpu() - cpu, own_switches() - switches);
-    let (writes, flushes) = (disk_counts(disk).0 - writes, disk_counts(disk).1 - flushes);
-    let operations = variant.operations as f64;
+    let (mut wall, mut idle, mut switches, mut runs) = (Duration::ZERO, Duration::ZERO, 0, 0);
+    let (mut writes, mut flushes) = (0, 0);
+    while wall < ROUND {
+        (variant.prepare)();
+        let before = (disk_counts(disk), machine_idle(), own_switches());
+        let began = Instant::now();
+        (variant.work)();
+        wall += began.elapsed();
+        let after = (disk_counts(disk), machine_idle(), own_switches());
+        idle += after.1 - before.1;
+        switches += after.2 - before.2;
+        writes += after.0.0 - before.0.0;
+        flushes += after.0.1 - before.0.1;
+        runs += 1;
+    }
+    let busy = (wall * cores()).saturating_sub(idle);
+    let operations = (variant.operations * runs) as f64;
     Cost {
         wall: micros(wall) / operations,
-        cpu: micros(cpu) / operations,
+        cpu: micros(busy) / operations,
         switches: switches as f64 / operations,
         flushes: flushes as f64 / operations,
-        amplification: (writes * 512) as f64 / variant.bytes as f64,
+        amplification: (writes * 512) as f64 / (variant.bytes * runs as u64) as f64,
     }
 }
 
@@ -97,12 +108,20 @@ fn micros(span: Duration) -> f64 {
     span.as_secs_f64() * 1e6
 }
 
-/// CPU time of the whole machine so far: all but idle, waiting for disks, and stolen (proc_stat(5), in hundredths).
-fn machine_cpu() -> Duration {
+/// How long the machine's cores idled so far, waited for disks or were taken away (proc_stat(5), in hundredths). What is left
+/// of the time is work, wherever it was done: the kernel measures idle spells, but only samples who worked.
+fn machine_idle() -> Duration {
     let stat = fs::read_to_string("/proc/stat").expect("read /proc/stat");
     let line = stat.lines().next().expect("the first line is the machine's");
     let ticks: Vec<u64> = line.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
-    Duration::from_millis((ticks[0] + ticks[1] + ticks[2] + ticks[5] + ticks[6]) * 10)
+    Duration::from_millis((ticks[3] + ticks[4] + ticks[7]) * 10)
+}
+
+/// The cores of the machine, those of other processes too.
+fn cores() -> u32 {
+    let stat = fs::read_to_string("/proc/stat").expect("read /proc/stat");
+    let of_a_core = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");
+    u32::try_from(stat.lines().filter(of_a_core).count()).expect("a machine's cores")
 }
 
 /// Context switches of all threads of this process so far, the kernel's workers for its ring among them.
