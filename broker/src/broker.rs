@@ -240,7 +240,12 @@ impl Broker {
         self.listeners().connection_count()
     }
 
-    /// Requests parked on this shard's partitions, and fetches of its connections that wait.
+    /// Fetches of this shard's connections that wait for data.
+    pub fn waiting_fetches(&self) -> usize {
+        self.0.waiters.borrow().len()
+    }
+
+    /// All traces of waiting fetches: on this shard's partitions, and of its connections.
     pub fn parked_count(&self) -> usize {
         let parked: usize =
             self.0.partitions.borrow().values().map(|partition| partition.parked().len()).sum();

@@ -61,9 +61,7 @@ impl Metrics {
 
     /// An answer, or one partition's part of it, carried this error.
     pub fn error(&self, api: ApiKey, code: ErrorCode) {
-        if code != ErrorCode::None {
-            *self.0.errors.borrow_mut().entry((api, code)).or_default() += 1;
-        }
+        *self.0.errors.borrow_mut().entry((api, code)).or_default() += 1;
     }
 
     /// A frame of this many bytes came.
@@ -109,7 +107,7 @@ struct Snapshot {
     fetched_bytes: u64,
     refused_connections: u64,
     connections: usize,
-    parked: usize,
+    waiting_fetches: usize,
     request_memory: usize,
     fetch_memory: usize,
     cache: usize,
@@ -163,7 +161,7 @@ impl Snapshot {
             fetched_bytes: counts.fetched_bytes.get(),
             refused_connections: counts.refused_connections.get(),
             connections: broker.connection_count(),
-            parked: broker.parked_count(),
+            waiting_fetches: broker.waiting_fetches(),
             request_memory,
             fetch_memory,
             cache: broker.cache_bytes(),
@@ -296,7 +294,12 @@ fn exposition(shards: &[Snapshot]) -> String {
         "Open connections.",
         sum(|s| s.connections as u64),
     );
-    out.one("ringlog_requests_parked", "gauge", "Fetches that wait for data.", sum(|s| s.parked as u64));
+    out.one(
+        "ringlog_fetches_waiting",
+        "gauge",
+        "Fetches that wait for data.",
+        sum(|s| s.waiting_fetches as u64),
+    );
     out.head("ringlog_memory_bytes", "gauge", "Memory in use, by budget.");
     for (budget, bytes) in [
         ("requests", sum(|s| s.request_memory as u64)),

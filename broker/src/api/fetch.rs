@@ -98,7 +98,6 @@ impl Fetching {
     }
 
     fn refuse(&self, error_code: ErrorCode, session_id: i32) -> Reply {
-        self.context.count_error(error_code);
         self.context.reply(&FetchResponse { error_code, session_id, ..Default::default() })
     }
 
@@ -234,7 +233,6 @@ impl Fetching {
         let found = match result {
             Ok(found) => found,
             Err(code) => {
-                self.context.count_error(code);
                 let error_code = match code {
                     ErrorCode::KafkaStorageError if self.context.version <= STORAGE_ERROR_UNKNOWN => {
                         ErrorCode::NotLeaderOrFollower

@@ -34,9 +34,6 @@ pub(super) async fn handle(context: Rc<Context>, request: ListOffsetsRequest) ->
             } else {
                 look_up(&context, request.replica_id, name, partition).await
             };
-            if let Err(code) = result {
-                context.count_error(code);
-            }
             results.push(response(context.version, partition.partition_index, result));
         }
         topics.push(ListOffsetsTopicResponse { name: name.clone(), partitions: results });

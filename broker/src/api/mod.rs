@@ -32,7 +32,7 @@ use crate::net::{Part, Peer, PendingReply, Reply};
 use bytes::Bytes;
 use ringlog_engine::io::Instant;
 use ringlog_wire as wire;
-use ringlog_wire::{ApiKey, ErrorCode, Message, Reader, Request, RequestHeader};
+use ringlog_wire::{ApiKey, Message, Reader, Request, RequestHeader};
 use std::future::Future;
 use std::rc::Rc;
 
@@ -197,8 +197,12 @@ impl Context {
     }
 
     fn encode<M: Message>(&self, version: i16, response: &M) -> Result<Vec<wire::Part>, String> {
-        wire::encode_response(version, self.correlation_id, response)
-            .map_err(|error| format!("the answer to {} {version}: {error}", M::API))
+        let encoded = wire::encode_response(version, self.correlation_id, response)
+            .map_err(|error| format!("the answer to {} {version}: {error}", M::API))?;
+        for error in encoded.errors {
+            self.broker.metrics().error(self.key, error);
+        }
+        Ok(encoded.parts)
     }
 
     /// Counts a request that has its reply.
@@ -209,11 +213,6 @@ impl Context {
             metrics.sent(parts.iter().map(Part::len).sum());
         }
         reply
-    }
-
-    /// Counts what a response says went wrong.
-    fn count_error(&self, code: ErrorCode) {
-        self.broker.metrics().error(self.key, code);
     }
 }
 

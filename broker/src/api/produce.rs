@@ -128,9 +128,6 @@ impl Appending {
                 }
             }
         }
-        for row in self.topics.iter().flat_map(|topic| &topic.partition_responses) {
-            context.count_error(row.error_code);
-        }
         self.topics
     }
 }

@@ -87,6 +87,9 @@ impl Field for ErrorCode {
     }
 
     fn write(&self, writer: &mut Writer) -> Result<(), EncodeError> {
+        if *self != ErrorCode::None {
+            writer.errors.push(*self);
+        }
         self.code().write(writer)
     }
 

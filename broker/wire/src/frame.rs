@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::{Buf, Bytes, BytesMut};
 use bytestring::ByteString;
 
+use crate::error::ErrorCode;
 use crate::header::{RequestHeader, ResponseHeader};
 use crate::message::{Message, Request};
 use crate::records::Part;
@@ -62,18 +63,28 @@ pub fn encode_request<R: Request>(
     writer.finish()
 }
 
-/// A whole response: length prefix, header and body, in parts to be sent in order.
+/// A whole response.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    /// Length prefix, header and body, in parts to be sent in order.
+    pub parts: Vec<Part>,
+    /// The errors that it tells, for those who count them.
+    pub errors: Vec<ErrorCode>,
+}
+
+/// Encodes a whole response.
 ///
 /// `version` is the request's, but 0 for the answer to an ApiVersions request in a version that is not known.
 pub fn encode_response<M: Message>(
     version: i16,
     correlation_id: i32,
     response: &M,
-) -> Result<Vec<Part>, EncodeError> {
+) -> Result<Encoded, EncodeError> {
     let mut writer = Writer::new();
     ResponseHeader { correlation_id }.write(&mut writer, M::API.response_header_version(version));
     response.write_body(&mut writer, version)?;
-    writer.finish()
+    let errors = std::mem::take(&mut writer.errors);
+    Ok(Encoded { parts: writer.finish()?, errors })
 }
 
 /// Why a length prefix is refused. There is no way to find the next frame after one, so the connection must be closed.

@@ -27,7 +27,7 @@
 //!     ..Default::default()
 //! });
 //! let response = MetadataResponse { topics: topics.collect(), ..Default::default() };
-//! let parts = encode_response(header.api_version, header.correlation_id, &response)?;
+//! let parts = encode_response(header.api_version, header.correlation_id, &response)?.parts;
 //!
 //! // The client reads it with the version it asked in.
 //! let [Part::Bytes(received)] = &parts[..] else { panic!("only records make more parts than one") };
@@ -68,8 +68,8 @@ pub use api::{ApiKey, ApiSpec};
 pub use bytestring::ByteString;
 pub use error::ErrorCode;
 pub use frame::{
-    FrameError, PREFIX_LEN, REQUEST_LEN_MIN, RESPONSE_LEN_MIN, encode_request, encode_response, frame_len,
-    split_frame,
+    Encoded, FrameError, PREFIX_LEN, REQUEST_LEN_MIN, RESPONSE_LEN_MIN, encode_request, encode_response,
+    frame_len, split_frame,
 };
 pub use header::{RequestHeader, ResponseHeader};
 pub use message::{Message, Request};

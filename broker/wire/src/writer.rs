@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::{BufMut, BytesMut};
 
+use crate::error::ErrorCode;
 use crate::reader::STRING_BYTES_MAX;
 use crate::records::{Part, Records};
 
@@ -14,6 +15,8 @@ pub struct Writer {
     /// Records, each with the position in `buf` before which it goes on the wire; positions never fall.
     spliced: Vec<(usize, Part)>,
     spliced_len: usize,
+    /// Error codes written that are errors.
+    pub(crate) errors: Vec<ErrorCode>,
     pub(crate) version: i16,
     pub(crate) flexible: bool,
     /// The field being written, for errors.
@@ -25,7 +28,15 @@ impl Writer {
     pub(crate) fn new() -> Writer {
         let mut buf = BytesMut::with_capacity(256);
         buf.put_i32(0);
-        Writer { buf, spliced: Vec::new(), spliced_len: 0, version: 0, flexible: false, field: "frame" }
+        Writer {
+            buf,
+            spliced: Vec::new(),
+            spliced_len: 0,
+            errors: Vec::new(),
+            version: 0,
+            flexible: false,
+            field: "frame",
+        }
     }
 
     /// Sets the length prefix and gives the frame's parts, in order.

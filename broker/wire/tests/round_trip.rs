@@ -145,7 +145,7 @@ fn records_are_shared_not_copied_and_gaps_are_left_for_the_sender() {
             chain.clone(),
             Records::empty(),
         ]);
-        let parts = encode_response(version, 9, &response).unwrap();
+        let parts = encode_response(version, 9, &response).unwrap().parts;
 
         // Header, records, header, file, records, header: empty pieces make no part.
         let [Part::Bytes(first), Part::Bytes(whole), Part::Bytes(_), gap, Part::Bytes(slice), Part::Bytes(_)] =

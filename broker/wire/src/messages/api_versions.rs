@@ -100,7 +100,7 @@ mod tests {
         let check = |asked: i16, answered: i16, error_code: ErrorCode| {
             let keys = vec![ApiVersion { api_key: 18, min_version: 0, max_version: 2 }];
             let response = ApiVersionsResponse { error_code, api_keys: keys, ..Default::default() };
-            let parts = encode_response(answered, 1, &response).unwrap();
+            let parts = encode_response(answered, 1, &response).unwrap().parts;
             let [Part::Bytes(frame)] = &parts[..] else { panic!("one part") };
             let frame = frame.slice(4..);
             let mut reader = Reader::new(&frame);

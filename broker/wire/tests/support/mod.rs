@@ -108,7 +108,7 @@ pub(crate) fn request_body<R: Request>(version: i16, request: &R) -> Bytes {
 
 /// The body of `response` as it goes on the wire; the frame and the header around it are checked and taken off.
 pub(crate) fn response_body<M: Message>(version: i16, response: &M) -> Bytes {
-    let frame = without_prefix(encode_response(version, 78, response).expect("encode response"));
+    let frame = without_prefix(encode_response(version, 78, response).expect("encode response").parts);
     let mut reader = Reader::new(&frame);
     let header = ResponseHeader::read(&mut reader, M::API, version).expect("read response header");
     assert_eq!(header.correlation_id, 78);
