@@ -1,0 +1,194 @@
+"""Starts ringlog and Apache Kafka on one core and reads what they spend there."""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+
+READY_SECONDS = 60
+STOP_SECONDS = 60
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+class Broker:
+    """One broker process, pinned with all its threads to `core`."""
+
+    def __init__(self, data, core):
+        self.data = data
+        self.core = core
+        self.port = free_port()
+        shutil.rmtree(data, ignore_errors=True)
+        data.mkdir(parents=True)
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def spawn(self, command):
+        log = open(self.data.with_name(self.data.name + ".log"), "wb")
+        self.process = subprocess.Popen(
+            ["taskset", "-c", str(self.core), *map(str, command)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )
+        deadline = time.monotonic() + READY_SECONDS
+        while not answers(self.port):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{self.name} did not get ready: see {log.name}")
+            time.sleep(0.1)
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.data, ignore_errors=True)
+
+    def cpu(self):
+        """CPU seconds of all threads since the start, user and system."""
+        return process_cpu(self.process.pid)
+
+    def switches(self):
+        """Context switches of the threads that live, voluntary and not."""
+        total = 0
+        for status in pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/status"):
+            try:
+                total += sum(map(int, re.findall(r"ctxt_switches:\s+(\d+)", status.read_text())))
+            except OSError:
+                pass  # The thread has ended.
+        return total
+
+    def peak_memory(self):
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+
+    def produce_requests(self):
+        """Produce requests by the broker's own count, None where it does not offer one cheaply."""
+        return None
+
+
+class Ringlog(Broker):
+    """`ringlog serve` with one shard; its durability is a topic config."""
+
+    name = "ringlog"
+    # For topics by durability.
+    topic = {"no": {"durability": "replicated"}, "yes": {"durability": "fsync"}}
+
+    def __init__(self, data, core, binary, settings):
+        super().__init__(data, core)
+        self.http = free_port()
+        sets = [f"http.listen=127.0.0.1:{self.http}", *settings]
+        self.command = [
+            binary, "serve", "--listen", self.address, "--data", data, "--cores", core,
+            *(word for setting in sets for word in ("--set", setting)),
+        ]
+        self.settings = ["--cores", str(core), *settings]
+        self.spawn(self.command)
+
+    def produce_requests(self):
+        page = urllib.request.urlopen(f"http://127.0.0.1:{self.http}/metrics", timeout=5).read().decode()
+        found = re.search(r'requests_total\{request="Produce"\} (\d+)', page)
+        return int(found[1]) if found else 0
+
+    def logs(self, topic):
+        return self.data / f"{topic}-0"
+
+
+class Kafka(Broker):
+    """Apache Kafka, one KRaft node that is broker and controller."""
+
+    name = "kafka"
+    topic = {"no": {}, "yes": {"flush.messages": "1"}}
+
+    def __init__(self, data, core, jars, java, settings):
+        super().__init__(data, core)
+        controller = free_port()
+        properties = data / "server.properties"
+        lines = [
+            "process.roles=broker,controller",
+            "node.id=1",
+            f"controller.quorum.voters=1@127.0.0.1:{controller}",
+            f"listeners=PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{controller}",
+            "controller.listener.names=CONTROLLER",
+            f"log.dirs={data / 'logs'}",
+            "offsets.topic.replication.factor=1",
+            "transaction.state.log.replication.factor=1",
+            "transaction.state.log.min.isr=1",
+            *settings,
+        ]
+        properties.write_text("\n".join(lines) + "\n")
+        self.settings = [*java, *settings]
+        quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+        run = ["java", *java, quiet, "-cp", f"{jars}/*"]
+        subprocess.run(
+            [*run, "kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c", properties],
+            check=True, capture_output=True,
+        )
+        self.spawn([*run, "kafka.Kafka", properties])
+
+    def logs(self, topic):
+        return self.data / "logs" / f"{topic}-0"
+
+
+def process_cpu(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def machine_cpu():
+    """CPU seconds the whole machine was busy (kernel threads and interrupts included), and those stolen by its host."""
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(
+        int, pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:9]
+    )
+    return (user + nice + system + irq + softirq) / TICK, steal / TICK
+
+
+def device_flushes(path):
+    """Cache flushes completed by the device that holds `path`, None where the kernel does not count them."""
+    number = os.stat(path).st_dev
+    for line in pathlib.Path("/proc/diskstats").read_text().splitlines():
+        fields = line.split()
+        if (int(fields[0]), int(fields[1])) == (os.major(number), os.minor(number)) and len(fields) > 18:
+            return int(fields[18])
+    return None
+
+
+def batches(folder):
+    """Counts record batches and records in a partition's segment files: what was really asked of either broker."""
+    found = records = 0
+    for segment in sorted(folder.glob("*.log")):
+        with open(segment, "rb") as file:
+            at, size = 0, segment.stat().st_size
+            while at + 61 <= size:
+                header = os.pread(file.fileno(), 61, at)
+                length = int.from_bytes(header[8:12], "big")
+                if length == 0:  # Space prepared ahead.
+                    break
+                found += 1
+                records += int.from_bytes(header[57:61], "big")
+                at += 12 + length
+    return found, records
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(port):
+    """Whether the broker answers an ApiVersions request: Kafka opens its port long before it does."""
+    request = bytes.fromhex("00120000000000010000")
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1) as connection:
+            connection.settimeout(2)
+            connection.sendall(len(request).to_bytes(4, "big") + request)
+            return len(connection.recv(4)) == 4
+    except OSError:
+        return False
