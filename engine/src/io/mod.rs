@@ -59,6 +59,12 @@ pub trait Driver {
     /// Queues one operation. Never blocks; it is handed to the kernel at the next turn at the latest.
     fn submit(&mut self, token: Token, op: Op);
 
+    /// Reads a [`FileMode::Cached`] or [`FileMode::CachedWrite`] file at once where all of it is in memory, short only at
+    /// its end. `None`: this would wait, or the Driver cannot tell; [`Op::Read`] does it.
+    fn read_resident(&mut self, _file: &File, _pos: u64, _len: usize) -> Option<bytes::Bytes> {
+        None
+    }
+
     /// Asks that a pending operation end early. Its last completion still comes (with
     /// [`std::io::ErrorKind::Interrupted`] / `ECANCELED`, or with its result if it was quicker).
     fn cancel(&mut self, token: Token);

@@ -2,7 +2,6 @@
 
 use super::blocking::{fd as file_fd, next_id};
 use super::{File, Listener, Socket};
-use rustix::fs::OFlags;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
 use std::io;
 use std::net::SocketAddr;
@@ -93,10 +92,9 @@ pub(super) enum FileSendStep {
 const SLICE: u64 = 512 * 1024;
 
 impl FileSend {
-    pub(super) fn new(socket: Socket, file: File, range: Range<u64>) -> Self {
+    /// A send of this range. `blocks`: calls on this Driver's sockets wait unless told otherwise.
+    pub(super) fn new(socket: Socket, file: File, range: Range<u64>, blocks: bool) -> Self {
         let Range { start, end } = range;
-        let blocks =
-            rustix::fs::fcntl_getfl(fd(&socket)).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK));
         Self { socket, file, blocks, pos: start, end, len: end - start, fetched: start }
     }
 

@@ -310,7 +310,7 @@ impl Driver for PollDriver {
                 self.begin_output(token, socket, Output::Parts { parts, sent: 0 });
             }
             Op::SendFile { socket, file, pos, len } => {
-                let send = FileSend::new(socket.clone(), file, pos..pos + len);
+                let send = FileSend::new(socket.clone(), file, pos..pos + len, false);
                 self.begin_output(token, socket, Output::File { send, fetching: false });
             }
             Op::CloseSocket { socket } => {
@@ -339,6 +339,12 @@ impl Driver for PollDriver {
                 self.host.jobs.submit(token, op, &self.home);
             }
         }
+    }
+
+    fn read_resident(&mut self, file: &super::File, pos: u64, len: usize) -> Option<Bytes> {
+        let bytes = super::blocking::read_resident(file, pos, len)?;
+        self.counters.bytes_read += bytes.len() as u64;
+        Some(bytes)
     }
 
     fn cancel(&mut self, token: Token) {

@@ -136,13 +136,19 @@ impl UringDriver {
 
     /// Takes an operation into the ring.
     fn begin(&mut self, token: Token, work: Work) {
+        let id = self.take_in(token, work);
+        self.push_op(id);
+    }
+
+    /// Gives an operation its place.
+    fn take_in(&mut self, token: Token, work: Work) -> u32 {
         let id = self.free.pop().unwrap_or_else(|| {
             self.ops.push(None);
             u32::try_from(self.ops.len() - 1).expect("operations are counted in 32 bits")
         });
         self.ops[id as usize] = Some(Pending { token, cancelled: false, work });
         self.tokens.insert(token, id);
-        self.push_op(id);
+        id
     }
 
     /// Queues the entry for what the operation has to do next.
@@ -500,9 +506,10 @@ impl Driver for UringDriver {
                     self.begin(token, Work::Send { socket, message, sent: 0 });
                 }
             }
-            // A socket that can be written is found out by the first step; waiting for it first costs one entry.
             Op::SendFile { socket, file, pos, len } => {
-                self.begin(token, Work::File { send: FileSend::new(socket, file, pos..pos + len) });
+                let id = self
+                    .take_in(token, Work::File { send: FileSend::new(socket, file, pos..pos + len, true) });
+                self.send_file(id);
             }
             Op::CloseSocket { socket } => {
                 self.slots.release(&self.ring, socket.id());
@@ -528,6 +535,12 @@ impl Driver for UringDriver {
                 self.host.jobs.submit(token, op, &self.home);
             }
         }
+    }
+
+    fn read_resident(&mut self, file: &File, pos: u64, len: usize) -> Option<Bytes> {
+        let bytes = super::blocking::read_resident(file, pos, len)?;
+        self.counters.bytes_read += bytes.len() as u64;
+        Some(bytes)
     }
 
     fn cancel(&mut self, token: Token) {

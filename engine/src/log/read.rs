@@ -169,9 +169,8 @@ impl Log {
         limit: ReadLimit,
         files: Files,
     ) -> Result<ReadParts, ReadError> {
-        let place = self.log_path(base);
-        let io_error = |error: io::Error| ReadError::Io { file: place.clone(), error };
-        let corrupt = |pos: u64| ReadError::Corrupt { file: place.clone(), pos, offset: from };
+        let io_error = |error: io::Error| ReadError::Io { file: self.log_path(base), error };
+        let corrupt = |pos: u64| ReadError::Corrupt { file: self.log_path(base), pos, offset: from };
         self.load_indexes(base).await?;
         let Some(file) = self.file_to_read(base).await.map_err(io_error)? else {
             return Ok(ReadParts::default());
@@ -202,7 +201,8 @@ impl Log {
             return Ok(ReadParts::default());
         }
         let wanted = limit.bytes_max.max(len).min((size - pos) as usize);
-        if files == Files::Send && all && file.mode() == FileMode::Cached {
+        // A send from a file takes several system calls of its own: for a little, one more copy is cheaper.
+        if files == Files::Send && all && file.mode() == FileMode::Cached && wanted > SMALL_READ_BYTES {
             let len = self.whole_batches(base, pos, len, wanted, size);
             return Ok(ReadParts { parts: vec![ReadPart::File { file, pos, len }], bytes: len });
         }
@@ -273,6 +273,9 @@ impl Log {
         Ok(Some(segment.cached.get_or_insert(file).clone()))
     }
 }
+
+/// Up to this many bytes of a file are read into memory rather than sent from where they are.
+const SMALL_READ_BYTES: usize = 64 << 10;
 
 /// Which of these bytes are whole batches that a reader of `from` gets: from the one that contains it, below `up_to`, within
 /// `room` bytes. An error is the position of a header that makes no sense.

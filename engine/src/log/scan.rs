@@ -103,4 +103,4 @@ pub(super) async fn read_at(io: &Io, file: &File, pos: u64, len: usize) -> io::R
 }
 
 /// Bytes read at once where the batch looked for is near: an index interval and some headers.
-const NEAR_BYTES: usize = 16 << 10;
+const NEAR_BYTES: usize = 5 << 10;
