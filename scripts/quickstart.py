@@ -10,6 +10,8 @@ MESSAGES = 1_000_000
 SIZE = 100
 PARTITIONS = 4
 TOPIC = "quickstart"
+# As many calls without a record mean that none will come.
+SILENCES = 300
 
 
 def message(number):
@@ -55,9 +57,15 @@ def consume(address):
     consumer.assign([TopicPartition(TOPIC, partition, 0) for partition in range(PARTITIONS)])
     expected = list(range(PARTITIONS))
     ended = set()
+    silent = 0
     began = time.monotonic()
     while len(ended) < PARTITIONS:
-        for record in consumer.consume(10_000, 10.0):
+        # A call returns early only when it has as many records as it asked for.
+        records = consumer.consume(10_000, 0.1)
+        silent = 0 if records else silent + 1
+        if silent == SILENCES:
+            sys.exit(f"no more records came; next is {expected} of the partitions")
+        for record in records:
             partition = record.partition()
             if record.error():
                 if record.error().name() != "_PARTITION_EOF":
