@@ -38,7 +38,12 @@ enum Command {
 #[derive(Args)]
 struct BrokerAddress {
     /// The broker's address
-    #[arg(long = "broker", value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
+    #[arg(
+        long = "broker",
+        visible_alias = "bootstrap-server",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:9092"
+    )]
     address: String,
 }
 
