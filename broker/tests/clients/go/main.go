@@ -82,7 +82,7 @@ func message(topic string, index int) *kgo.Record {
 	text := strconv.Itoa(index)
 	return &kgo.Record{
 		Topic: topic, Key: []byte("k" + text), Value: []byte("v" + text + "-" + strings.Repeat("x", index%200)),
-		Headers: []kgo.RecordHeader{{Key: "h", Value: []byte(text)}},
+		Headers: []kgo.RecordHeader{{Key: "h", Value: []byte(strconv.Itoa(index / 100))}},
 	}
 }
 

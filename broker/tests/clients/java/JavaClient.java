@@ -90,7 +90,7 @@ public class JavaClient {
 
     static ProducerRecord<byte[], byte[]> message(String topic, int index) {
         var record = new ProducerRecord<>(topic, 0, bytes("k" + index), bytes("v" + index + "-" + "x".repeat(index % 200)));
-        record.headers().add("h", bytes("" + index));
+        record.headers().add("h", bytes("" + index / 100));
         return record;
     }
 
