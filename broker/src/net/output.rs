@@ -169,10 +169,7 @@ async fn send(io: &Io, socket: &Socket, replies: &Replies, parts: Vec<Part>) -> 
         match part {
             Part::Bytes(bytes) => batch.push(bytes),
             Part::File { file, pos, len } => {
-                if !batch.is_empty() {
-                    let parts = std::mem::take(&mut batch);
-                    replies.run(io, Op::Send { socket: socket.clone(), parts }).await?;
-                }
+                send_bytes(io, socket, replies, std::mem::take(&mut batch)).await?;
                 let sent = replies.run(io, Op::SendFile { socket: socket.clone(), file, pos, len }).await?;
                 if sent < len {
                     return Err(std::io::ErrorKind::UnexpectedEof.into());
@@ -180,8 +177,17 @@ async fn send(io: &Io, socket: &Socket, replies: &Replies, parts: Vec<Part>) -> 
             }
         }
     }
-    if !batch.is_empty() {
-        replies.run(io, Op::Send { socket: socket.clone(), parts: batch }).await?;
+    send_bytes(io, socket, replies, batch).await
+}
+
+/// Up to this many bytes are sent without asking the ring, which takes a turn; more leave the shard to others meanwhile.
+const SEND_AT_ONCE_BYTES_MAX: usize = 64 * 1024;
+
+async fn send_bytes(io: &Io, socket: &Socket, replies: &Replies, parts: Vec<Bytes>) -> std::io::Result<()> {
+    let bytes: usize = parts.iter().map(Bytes::len).sum();
+    let parts = if bytes <= SEND_AT_ONCE_BYTES_MAX { io.send_at_once(socket, parts) } else { parts };
+    if !parts.is_empty() {
+        replies.run(io, Op::Send { socket: socket.clone(), parts }).await?;
     }
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! What a shard's tasks hold: operations as futures.
 
+use super::op::ByToken;
 use super::{
     Completion, Counters, DirEntry, DirId, Driver, File, FileMode, Instant, Listener, Notifier, Op, Outcome,
     Socket, Space, SyncItem, Token, Wait, WallTime,
 };
 use bytes::Bytes;
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +23,7 @@ pub struct Io(Rc<RefCell<Inner>>);
 struct Inner {
     driver: Box<dyn Driver>,
     next_token: u64,
-    pending: HashMap<Token, Slot>,
+    pending: ByToken<Slot>,
     done: Vec<Completion>,
 }
 
@@ -45,7 +46,7 @@ impl Io {
         Self(Rc::new(RefCell::new(Inner {
             driver,
             next_token: 0,
-            pending: HashMap::new(),
+            pending: ByToken::default(),
             done: Vec::new(),
         })))
     }
@@ -134,6 +135,26 @@ impl Io {
     /// [`Op::Send`].
     pub async fn send(&self, socket: Socket, parts: Vec<Bytes>) -> io::Result<u64> {
         self.run(Op::Send { socket, parts }).await.into_count()
+    }
+
+    /// Sends what the socket takes at once, and returns what is left for [`Op::Send`]: nearly always nothing, and then neither an
+    /// operation nor a turn of the Driver was needed.
+    pub fn send_at_once(&self, socket: &Socket, mut parts: Vec<Bytes>) -> Vec<Bytes> {
+        if parts.is_empty() {
+            return parts;
+        }
+        let mut sent = self.0.borrow_mut().driver.send_at_once(socket, &parts);
+        let whole = parts.iter().take_while(|part| {
+            let whole = part.len() <= sent;
+            sent -= if whole { part.len() } else { 0 };
+            whole
+        });
+        let whole = whole.count();
+        parts.drain(..whole);
+        if let Some(first) = parts.first_mut() {
+            bytes::Buf::advance(first, sent);
+        }
+        parts
     }
 
     /// [`Op::SendFile`].

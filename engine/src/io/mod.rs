@@ -65,6 +65,12 @@ pub trait Driver {
         None
     }
 
+    /// Sends as many of these bytes, in order, as a socket takes at once, and returns how many; no send is pending on it. The rest, and
+    /// what is wrong with the socket, is for [`Op::Send`].
+    fn send_at_once(&mut self, _socket: &Socket, _parts: &[bytes::Bytes]) -> usize {
+        0
+    }
+
     /// Asks that a pending operation end early. Its last completion still comes (with
     /// [`std::io::ErrorKind::Interrupted`] / `ECANCELED`, or with its result if it was quicker).
     fn cancel(&mut self, token: Token);

@@ -2,14 +2,20 @@
 
 use super::blocking::{fd as file_fd, next_id};
 use super::{File, Listener, Socket};
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
-use std::io;
+use bytes::Bytes;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, sockopt,
+};
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 
 /// Connections the kernel holds until they are accepted.
 const BACKLOG: i32 = 4096;
+
+/// Pieces given to the kernel in one send.
+pub(super) const SEND_PARTS_MAX: usize = 256;
 
 /// A listening socket that shares its address with those of the other shards, and the address it got. epoll needs sockets
 /// that do not block; a ring waits only on those that would.
@@ -52,6 +58,21 @@ pub(super) fn accepted(connection: OwnedFd) -> io::Result<(Socket, SocketAddr)> 
 pub(super) fn recv(socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
     let (count, _) = rustix::net::recv(fd(socket), buffer, RecvFlags::empty())?;
     Ok(count)
+}
+
+/// Sends what the socket takes without waiting; returns how many bytes. What is wrong with a socket the operation that sends the
+/// rest tells.
+pub(super) fn send_at_once(socket: &Socket, parts: &[Bytes]) -> usize {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    let sent = match parts {
+        [part] => rustix::net::send(fd(socket), part, flags),
+        parts => {
+            let slices: Vec<IoSlice<'_>> =
+                parts.iter().take(SEND_PARTS_MAX).map(|part| IoSlice::new(part)).collect();
+            rustix::net::sendmsg(fd(socket), &slices, &mut SendAncillaryBuffer::default(), flags)
+        }
+    };
+    sent.unwrap_or(0)
 }
 
 /// Ends both directions: operations that wait on the socket end.

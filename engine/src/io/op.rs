@@ -2,6 +2,8 @@
 
 use super::{DirId, File, FileMode, Listener, Socket, Space};
 use bytes::Bytes;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +11,31 @@ use std::path::PathBuf;
 /// Names one pending operation of one Driver; chosen by the submitter, not reused while pending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
+
+/// What is kept of pending operations, by their tokens.
+pub(super) type ByToken<T> = HashMap<Token, T, BuildHasherDefault<NumberHasher>>;
+
+/// A hash of numbers that nobody outside the process chooses: one multiplication.
+#[derive(Default)]
+pub(super) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write_u64(&mut self, number: u64) {
+        // Fibonacci hashing: 2^64 over the golden ratio. The table looks at both ends of the hash.
+        let product = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = product ^ (product >> 32);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte));
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// One operation. Those under *data path* stay on the shard's core; those under *jobs* may block and run on a
 /// helper thread. In the simulator each is a step that can be reordered, delayed, failed or cut short by power loss.

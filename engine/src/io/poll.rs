@@ -350,6 +350,10 @@ impl Driver for PollDriver {
         Some(bytes)
     }
 
+    fn send_at_once(&mut self, socket: &Socket, parts: &[Bytes]) -> usize {
+        net::send_at_once(socket, parts)
+    }
+
     fn cancel(&mut self, token: Token) {
         // What a helper thread or the flusher has is not cancelled: it ends by itself.
         let Some(id) = self.tokens.get(&token) else { return };

@@ -11,7 +11,8 @@
 use super::host::Host;
 use super::jobs::Home;
 use super::lent::{Lender, RECV_GROUP};
-use super::net::{self, FileSend, FileSendStep};
+use super::net::{self, FileSend, FileSendStep, SEND_PARTS_MAX};
+use super::op::{ByToken, NumberHasher};
 use super::{
     Completion, Counters, Driver, File, FileMode, Instant, Listener, Notifier, Op, Outcome, Socket, Token,
     Wait, WallTime,
@@ -20,6 +21,7 @@ use bytes::{Bytes, BytesMut};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 use rustix::net::SocketFlags;
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -32,7 +34,7 @@ pub(super) struct UringDriver {
     ops: Vec<Option<Pending>>,
     free: Vec<u32>,
     /// The place of each token that is in the ring.
-    tokens: HashMap<Token, u32>,
+    tokens: ByToken<u32>,
     slots: Slots,
     lender: Lender,
     /// Receives that ended because all shared buffers were lent.
@@ -40,7 +42,7 @@ pub(super) struct UringDriver {
     /// Entries that found the submission queue full.
     overflow: VecDeque<squeue::Entry>,
     /// File sends whose pages a helper is bringing: by the helper's token.
-    fetches: HashMap<Token, (u32, u64)>,
+    fetches: ByToken<(u32, u64)>,
     next_fetch: u64,
     host: Arc<Host>,
     home: Arc<Home>,
@@ -80,8 +82,6 @@ const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 16 * 1024;
 /// Registered files and sockets; what goes beyond is named by its descriptor.
 const SLOTS_MAX: u32 = 16 * 1024;
-/// Pieces given to the kernel in one send.
-const SEND_PARTS_MAX: usize = 256;
 /// Completions that belong to no operation of the shard.
 const WAKEUP: u64 = u64::MAX;
 const IGNORED: u64 = u64::MAX - 1;
@@ -118,12 +118,12 @@ impl UringDriver {
             ring,
             ops: Vec::new(),
             free: Vec::new(),
-            tokens: HashMap::new(),
+            tokens: ByToken::default(),
             slots,
             lender,
             starved: Vec::new(),
             overflow: VecDeque::new(),
-            fetches: HashMap::new(),
+            fetches: ByToken::default(),
             next_fetch: FETCH_TOKENS,
             host,
             home,
@@ -543,6 +543,10 @@ impl Driver for UringDriver {
         Some(bytes)
     }
 
+    fn send_at_once(&mut self, socket: &Socket, parts: &[Bytes]) -> usize {
+        net::send_at_once(socket, parts)
+    }
+
     fn cancel(&mut self, token: Token) {
         // What a helper thread or a flusher has is not cancelled: it ends by itself.
         let Some(&id) = self.tokens.get(&token) else { return };
@@ -679,7 +683,7 @@ impl Message {
 
 /// Registered descriptors, by the ids of their files and sockets.
 struct Slots {
-    slot_of: HashMap<u64, u32>,
+    slot_of: HashMap<u64, u32, BuildHasherDefault<NumberHasher>>,
     free: Vec<u32>,
 }
 
@@ -694,7 +698,7 @@ impl Slots {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let count = limit.map_or(SLOTS_MAX, |limit| u32::try_from(limit).unwrap_or(SLOTS_MAX).min(SLOTS_MAX));
         let count = if ring.submitter().register_files_sparse(count).is_ok() { count } else { 0 };
-        Self { slot_of: HashMap::new(), free: (0..count).rev().collect() }
+        Self { slot_of: HashMap::default(), free: (0..count).rev().collect() }
     }
 
     /// Registers the locks on the data directories as well: if this process is killed, they are let go only with the
