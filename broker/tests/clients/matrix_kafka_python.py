@@ -1,6 +1,6 @@
 """kafka-python's part of the matrix, in whichever version's environment it runs.
 
-write BOOTSTRAP TOPIC none|gzip|snappy|lz4|zstd COUNT        read BOOTSTRAP TOPIC COUNT
+write BOOTSTRAP TOPIC none|gzip|snappy|lz4|zstd COUNT        read BOOTSTRAP TOPIC,... COUNT
 """
 
 import sys
@@ -24,7 +24,12 @@ def write(bootstrap, topic, codec, count):
     producer.close()
 
 
-def read(bootstrap, topic, count):
+def read(bootstrap, topics, count):
+    for topic in topics.split(","):
+        read_one(bootstrap, topic, count)
+
+
+def read_one(bootstrap, topic, count):
     consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False, auto_offset_reset="none")
     partition = TopicPartition(topic, 0)
     consumer.assign([partition])

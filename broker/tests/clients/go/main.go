@@ -1,5 +1,5 @@
 // franz-go against a broker with auto-creation off; the command lines, for a one-partition topic that held nothing:
-//   cases BOOTSTRAP ringlog|kafka        write BOOTSTRAP TOPIC none|gzip|snappy|lz4|zstd COUNT        read BOOTSTRAP TOPIC COUNT
+//   cases BOOTSTRAP ringlog|kafka        write BOOTSTRAP TOPIC none|gzip|snappy|lz4|zstd COUNT        read BOOTSTRAP TOPIC,... COUNT
 
 package main
 
@@ -46,7 +46,11 @@ func main() {
 	case "write":
 		end(run(func() { write(arguments[2], arguments[3], number(arguments[4])) }))
 	case "read":
-		end(run(func() { read(arguments[2], number(arguments[3])) }))
+		end(run(func() {
+			for _, topic := range strings.Split(arguments[2], ",") {
+				read(topic, number(arguments[3]))
+			}
+		}))
 	case "cases":
 		transactions = arguments[2] == "kafka"
 		cases()

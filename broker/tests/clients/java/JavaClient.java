@@ -1,5 +1,5 @@
 // Apache Kafka's Java client against a broker with auto-creation off; the command lines, for a one-partition topic that held nothing:
-//   cases BOOTSTRAP ringlog|kafka        write BOOTSTRAP TOPIC none|gzip|snappy|lz4|zstd COUNT        read BOOTSTRAP TOPIC COUNT
+//   cases BOOTSTRAP ringlog|kafka        write BOOTSTRAP TOPIC none|gzip|snappy|lz4|zstd COUNT        read BOOTSTRAP TOPIC,... COUNT
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 
@@ -36,7 +36,11 @@ public class JavaClient {
         bootstrap = arguments[1];
         switch (arguments[0]) {
             case "write" -> write(arguments[2], arguments[3], Integer.parseInt(arguments[4]));
-            case "read" -> read(arguments[2], Integer.parseInt(arguments[3]));
+            case "read" -> {
+                for (var topic : arguments[2].split(",")) {
+                    read(topic, Integer.parseInt(arguments[3]));
+                }
+            }
             case "cases" -> cases(arguments[2].equals("kafka"));
             default -> throw new IllegalArgumentException(arguments[0]);
         }
