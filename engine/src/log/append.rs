@@ -162,7 +162,7 @@ impl Log {
         let interval = state.config.index_interval_bytes;
         state.active_mut().note(header, interval);
         let tail = state.tails.back_mut().expect("the active segment has a tail");
-        Ok(tail.place(batch, header.base_offset..header.next_offset()))
+        Ok(tail.place(batch, header.base_offset..header.next_offset(), &self.0.cache))
     }
 
     /// Begins a new segment. Its file is created by the writer when it gets there; until then batches gather in its tail.

@@ -1,7 +1,9 @@
 //! The newest batches of a shard's logs, in the memory they were written from, within one budget of bytes.
 
 use super::Offset;
-use bytes::Bytes;
+use super::arenas::Arenas;
+use crate::io::buf::aligned;
+use bytes::{Bytes, BytesMut};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
@@ -12,7 +14,11 @@ pub struct Cache(Rc<RefCell<Inner>>);
 
 struct Inner {
     bytes_max: usize,
+    /// What the chunks are charged for.
     bytes: usize,
+    /// Those of them that lie in no arena: too large.
+    own_bytes: usize,
+    arenas: Arenas,
     /// Every chunk that was put in, oldest first.
     queue: VecDeque<Entry>,
 }
@@ -26,12 +32,41 @@ struct Entry {
 impl Cache {
     /// A cache that holds up to this many bytes.
     pub fn new(bytes_max: usize) -> Self {
-        Self(Rc::new(RefCell::new(Inner { bytes_max, bytes: 0, queue: VecDeque::new() })))
+        let arenas = Arenas::new(bytes_max);
+        Self(Rc::new(RefCell::new(Inner {
+            bytes_max,
+            bytes: 0,
+            own_bytes: 0,
+            arenas,
+            queue: VecDeque::new(),
+        })))
     }
 
     /// Bytes held now.
     pub fn bytes(&self) -> usize {
-        self.0.borrow().bytes
+        let inner = self.0.borrow();
+        inner.own_bytes + inner.arenas.bytes()
+    }
+
+    /// Memory for at least this many bytes of a tail buffer, better for `wanted`: whole, aligned blocks. Old chunks go for
+    /// it; where none is left the budget is overdrawn, since what is not written yet cannot go.
+    pub(super) fn room(&self, least: usize, wanted: usize) -> BytesMut {
+        let mut inner = self.0.borrow_mut();
+        let inner = &mut *inner;
+        if least > inner.arenas.arena_bytes() {
+            return aligned(least);
+        }
+        loop {
+            if let Some(room) = inner.arenas.room(least, wanted) {
+                return room;
+            }
+            inner.next_arena();
+        }
+    }
+
+    /// Takes back what was not used of a room.
+    pub(super) fn give_back(&self, room: BytesMut) {
+        self.0.borrow_mut().arenas.give_back(room);
     }
 
     /// Puts in a log's next chunk. `charge` is the memory it keeps from being freed.
@@ -39,14 +74,51 @@ impl Cache {
         let mut inner = self.0.borrow_mut();
         let number = chunks.push(chunk);
         inner.bytes += charge;
+        inner.own_bytes += inner.own(charge);
         inner.queue.push_back(Entry { chunks: Rc::downgrade(chunks), number, charge });
-        while inner.bytes > inner.bytes_max {
-            let Some(oldest) = inner.queue.pop_front() else { break };
-            inner.bytes -= oldest.charge;
-            if let Some(chunks) = oldest.chunks.upgrade() {
-                chunks.evict(oldest.number);
+        while inner.bytes > inner.bytes_max && inner.evict() {}
+        if inner.own(charge) > 0 {
+            inner.make_room_beside_arenas();
+        }
+    }
+}
+
+impl Inner {
+    /// Of what a chunk is charged, what lies in no arena.
+    fn own(&self, charge: usize) -> usize {
+        if charge > self.arenas.arena_bytes() { charge } else { 0 }
+    }
+
+    /// Lets go of the oldest chunk; false if there is none.
+    fn evict(&mut self) -> bool {
+        let Some(oldest) = self.queue.pop_front() else { return false };
+        self.bytes -= oldest.charge;
+        self.own_bytes -= self.own(oldest.charge);
+        if let Some(chunks) = oldest.chunks.upgrade() {
+            chunks.evict(oldest.number);
+        }
+        true
+    }
+
+    /// Lets go of chunks, and of the arenas they lie in, until what lies elsewhere fits beside the rest.
+    fn make_room_beside_arenas(&mut self) {
+        loop {
+            self.arenas.shrink_to(self.bytes_max.saturating_sub(self.own_bytes));
+            if self.own_bytes + self.arenas.bytes() <= self.bytes_max || !self.evict() {
+                return;
             }
         }
+    }
+
+    /// Opens the next arena: a new one within the budget, or one of which all chunks have gone.
+    fn next_arena(&mut self) {
+        while !self.arenas.reuse() {
+            let bytes = self.own_bytes + self.arenas.bytes() + self.arenas.arena_bytes();
+            if bytes <= self.bytes_max || !self.evict() {
+                return self.arenas.grow();
+            }
+        }
+        self.arenas.shrink_to(self.bytes_max.saturating_sub(self.own_bytes));
     }
 }
 
@@ -100,5 +172,32 @@ impl Chunks {
             return None;
         }
         list.chunks.get(at + n).map(|(_, chunk)| chunk.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_goes_round_within_the_budget() {
+        let budget = 1 << 20;
+        let cache = Cache::new(budget);
+        let chunks = Rc::<Chunks>::default();
+        for round in 0..1000 {
+            let offset: Offset = round;
+            let len = if round % 100 == 0 { 300_000 } else { 20_000 };
+            let mut room = cache.room(len, 64 << 10);
+            assert!(room.capacity() >= len && room.as_ptr().addr().is_multiple_of(4096));
+            room.resize(len.next_multiple_of(4096), 1);
+            let bytes = room.split_to(room.len()).freeze();
+            cache.give_back(room);
+            let charge = bytes.len();
+            let chunk = Chunk { segment: 0, pos: 0, base_offset: offset, next_offset: offset + 1, bytes };
+            cache.push(&chunks, chunk, charge);
+            assert!(cache.bytes() <= budget, "round {round} holds {}", cache.bytes());
+        }
+        let kept = chunks.0.borrow().chunks.len();
+        assert!(kept > 10, "the newest {kept} chunks are still there");
     }
 }

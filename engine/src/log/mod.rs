@@ -24,6 +24,7 @@
 //! and ringlog's own checkpoint, which bounds recovery.
 
 mod append;
+mod arenas;
 mod cache;
 mod checkpoint;
 mod close;

@@ -9,10 +9,11 @@
 //!
 //! Taking a block freezes the arena's front, zero-padded to 4 KiB: it is the write and, as slices, what
 //! consumers at the tail are served. The memory behind it goes on as the arena, beginning with a copy of the
-//! last partly filled block (at most 4,095 bytes), since that block is written again.
+//! last partly filled block (at most 4,095 bytes), since that block is written again. It is a room in one of the shard's
+//! arenas ([`super::arenas`]), and what was not used of it goes back there when nothing more comes.
 
 use super::Offset;
-use crate::io::buf::aligned;
+use super::cache::Cache;
 use crate::limits::{ARENA_BYTES_MAX, ARENA_BYTES_MIN, BLOCK};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -76,16 +77,16 @@ impl Tail {
     }
 
     /// Copies a batch in and gives it back for stamping. `offsets` are those its records will have.
-    pub(super) fn place(&mut self, batch: &[u8], offsets: Range<Offset>) -> &mut [u8] {
+    pub(super) fn place(&mut self, batch: &[u8], offsets: Range<Offset>, cache: &Cache) -> &mut [u8] {
         if self.arena.is_empty() {
-            self.begin(batch.len(), offsets.start);
+            self.begin(batch.len(), offsets.start, cache);
         } else if whole_blocks(self.arena.len() + batch.len()) > self.arena.capacity() {
             let grown = self.arena_bytes.max(self.arena.capacity()) * 2;
             self.arena_bytes = grown.clamp(ARENA_BYTES_MIN, ARENA_BYTES_MAX);
             let full = self.freeze();
             self.ready_bytes += full.fresh.len();
             self.ready.push_back(full);
-            self.begin(batch.len(), offsets.start);
+            self.begin(batch.len(), offsets.start, cache);
         }
         let at = self.arena.len();
         self.arena.extend_from_slice(batch);
@@ -116,18 +117,21 @@ impl Tail {
     }
 
     /// Nothing has come since the last write: lets go of the memory kept ready for more.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn rest(&mut self, cache: &Cache) {
         if self.arena.is_empty() && self.ready.is_empty() {
-            self.arena = BytesMut::new();
+            cache.give_back(std::mem::take(&mut self.arena));
+            // A copy, so that a log at rest holds no arena.
+            self.partial = Bytes::copy_from_slice(&self.partial);
             self.arena_bytes /= 2;
         }
     }
 
     /// Makes the arena ready for a batch: with the partial block in front, room for the batch and its padding.
-    fn begin(&mut self, len: usize, base_offset: Offset) {
+    fn begin(&mut self, len: usize, base_offset: Offset, cache: &Cache) {
         let needed = whole_blocks(self.partial.len() + len);
         if needed > self.arena.capacity() {
-            self.arena = aligned(needed.max(self.arena_bytes));
+            cache.give_back(std::mem::take(&mut self.arena));
+            self.arena = cache.room(needed, whole_blocks(needed.max(self.arena_bytes)));
         }
         let partial = std::mem::take(&mut self.partial);
         self.arena.extend_from_slice(&partial);

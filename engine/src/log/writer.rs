@@ -86,7 +86,7 @@ impl Log {
                 state.tails.pop_front();
                 return Step::Leave(base);
             }
-            tail.rest();
+            tail.rest(&self.0.cache);
             state.writer_runs = false;
             return Step::Rest;
         };
