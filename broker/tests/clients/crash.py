@@ -17,6 +17,13 @@ from launcher import broker as new_broker
 
 PARTITIONS = 3
 PRODUCERS = 2
+# Durability "replicated" writes through the page cache, which outlives the process.
+CASES = (
+    ("all", True, {}),
+    ("all", False, {"log.segment.bytes": 1048576}),
+    ("1", False, {}),
+    ("1", False, {"log.segment.bytes": 1048576, "durability": "replicated"}),
+)
 # The broker is killed this long after its producers began, at most.
 LOAD_SECONDS = 0.6
 # Nothing more comes when nothing has come this many times, for this long each.
@@ -144,8 +151,7 @@ def main():
     arguments = arguments.parse_args()
     print(f"seed {arguments.seed}")
     cases = records = 0
-    for acks, idempotent in (("all", True), ("all", False), ("1", False), ("1", False)):
-        settings = {"log.segment.bytes": 1048576} if cases % 2 else {}
+    for acks, idempotent, settings in CASES:
         with new_broker(settings) as broker:
             topic = f"crash-{acks}-{cases}"
             try:

@@ -13,7 +13,6 @@ use super::segment::Segment;
 use super::space::Prepared;
 use super::tail::Tail;
 use super::{Log, Offset};
-use crate::io::FileMode;
 use crate::limits::BLOCK;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -224,7 +223,8 @@ impl Log {
         }
         let cut = |error| ("cut segment of", error);
         let path = self.log_path(base);
-        let (file, _) = io.open(place.dir, path, FileMode::Blocks).await.map_err(cut)?;
+        let mode = self.0.state.borrow().config.file_mode();
+        let (file, _) = io.open(place.dir, path, mode).await.map_err(cut)?;
         io.truncate(file.clone(), size).await.map_err(cut)?;
         io.sync_file(file.clone()).await.map_err(cut)?;
         io.sync_dir(place.dir, place.path.clone()).await.map_err(cut)?;
@@ -278,7 +278,8 @@ impl Log {
         }
         let creating = |error| ("create segment of", error);
         let path = place.offset_file(offset, LOG);
-        let file = io.create(place.dir, path, FileMode::Blocks).await.map_err(creating)?;
+        let mode = self.0.state.borrow().config.file_mode();
+        let file = io.create(place.dir, path, mode).await.map_err(creating)?;
         io.sync_file(file.clone()).await.map_err(creating)?;
         self.write_checkpoint(cleared, LogStart::Given).await.map_err(marking)?;
         let mut segment = Segment::new(offset, created);
