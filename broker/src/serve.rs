@@ -93,19 +93,17 @@ async fn serve_shard<W: Write + Send + 'static>(
     let cache = Cache::new(process.config.cache_bytes / usize::from(shards));
     let broker = Broker::start(Parts { shard, mesh, config: process.config.clone(), cache });
     process.scrapes.serve(&broker);
-    let result = match id {
+    let mut result = match id {
         ShardId(0) => lead(&broker, shards).await,
         _ => Ok(()),
     };
-    let listening = result.and_then(|()| {
-        process.addresses.iter().enumerate().try_for_each(|(index, address)| {
-            let listening = broker.listen(index, *address);
-            listening.map(drop).map_err(|error| ServeError(format!("listen on {address}: {error}")))
-        })
-    });
-    let started = listening.is_ok();
-    process.gate.pass(started).await;
-    if started && process.gate.all_well() {
+    // Who connects meets a shard that knows the topics and whom to ask for more.
+    process.gate.pass(result.is_ok()).await;
+    if process.gate.all_well() {
+        result = listen(&broker, &process.addresses);
+    }
+    process.gate.pass(result.is_ok()).await;
+    if process.gate.all_well() {
         if id == ShardId(0) {
             process.reservations.lock().expect("no shard panics").clear();
             process.scrapes.set_ready();
@@ -117,7 +115,14 @@ async fn serve_shard<W: Write + Send + 'static>(
     process.gate.pass(true).await;
     broker.close().await;
     process.gate.pass(true).await;
-    listening
+    result
+}
+
+fn listen(broker: &Broker, addresses: &[SocketAddr]) -> Result<(), ServeError> {
+    addresses.iter().enumerate().try_for_each(|(index, address)| {
+        let listening = broker.listen(index, *address);
+        listening.map(drop).map_err(|error| ServeError(format!("listen on {address}: {error}")))
+    })
 }
 
 /// What shard 0 does before anybody may connect: the directories, the metadata, the partitions of every shard.
@@ -222,8 +227,8 @@ struct Gate {
     rounds: Vec<Stop>,
 }
 
-/// Started, drained, closed.
-const ROUNDS: usize = 3;
+/// Ready to listen, listening, drained, closed.
+const ROUNDS: usize = 4;
 
 impl Gate {
     fn new(shards: u16) -> Self {
