@@ -60,8 +60,10 @@ class Broker:
             self.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL, **extra)
 
     def log_tail(self, size=2000):
-        """The end of what the broker logged, for a failure's message."""
-        return self.log.read_bytes()[-size:].decode(errors="replace") if self.log.exists() else ""
+        """The end of what the broker logged, and where it panicked, for a failure's message."""
+        logged = self.log.read_bytes().decode(errors="replace") if self.log.exists() else ""
+        panic = logged.rfind("panicked at")
+        return (logged[panic : panic + size] + "\n[...]\n" if panic >= 0 else "") + logged[-size:]
 
     def alive(self):
         return self.process is not None and self.process.poll() is None
