@@ -24,7 +24,7 @@ use bytes::Bytes;
 use loads::Loads;
 use reading::ParkedReads;
 use ringlog_engine::log::Cache;
-use ringlog_engine::shard::sync::{Credits, Event};
+use ringlog_engine::shard::sync::{Credits, Event, oneshot};
 use ringlog_engine::shard::{Shard, ShardId};
 use ringlog_wire::ErrorCode;
 use std::cell::{Cell, RefCell, RefMut};
@@ -54,6 +54,8 @@ struct Inner {
     opening: RefCell<BTreeSet<PartitionId>>,
     opening_now: Cell<usize>,
     removing: Cell<usize>,
+    /// Changes of the metadata that the controller, if it is here, carries out.
+    changing: Cell<usize>,
     changed: Event,
     /// Producer ids this shard may still hand out.
     producer_ids: RefCell<std::ops::Range<i64>>,
@@ -137,6 +139,7 @@ impl Broker {
             opening: RefCell::default(),
             opening_now: Cell::new(0),
             removing: Cell::new(0),
+            changing: Cell::new(0),
             producer_ids: RefCell::new(0..0),
             controller: RefCell::new(None),
             changed: Event::default(),
@@ -324,6 +327,10 @@ impl Broker {
         if !drained {
             listeners.close().await;
         }
+        // Changes whose clients have gone; the other shards still answer.
+        while self.0.changing.get() > 0 {
+            self.0.changed.next().await;
+        }
         self.0.stage.set(Stage::Drained);
     }
 
@@ -404,10 +411,7 @@ impl Broker {
                     Answer::Done
                 })
             }
-            Call::Control(request) => {
-                let controller = self.0.controller.borrow().clone().expect("shard 0 has the controller");
-                Box::pin(async move { Answer::Control(controller(request).await) })
-            }
+            Call::Control(request) => self.change(request),
             Call::Load => {
                 let load = self.0.loads.own.clone();
                 Box::pin(std::future::ready(Answer::Load(load)))
@@ -418,6 +422,21 @@ impl Broker {
                 done()
             }
         }
+    }
+
+    /// Has the controller carry a request out, in a task of its own: once begun it is done whole, also when the client that asked
+    /// has hung up.
+    fn change(&self, request: cluster::Request) -> PendingAnswer {
+        let controller = self.0.controller.borrow().clone().expect("shard 0 has the controller");
+        let (done, outcome) = oneshot();
+        self.0.changing.set(self.0.changing.get() + 1);
+        let this = self.clone();
+        self.0.shard.spawn(async move {
+            done.send(controller(request).await);
+            this.0.changing.set(this.0.changing.get() - 1);
+            this.0.changed.notify();
+        });
+        Box::pin(async move { Answer::Control(outcome.await.expect("it is carried out to its end")) })
     }
 
     fn append(&self, batches: Vec<(PartitionId, Bytes)>, acks: Acks, timeout: Duration) -> PendingAnswer {

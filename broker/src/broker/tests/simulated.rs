@@ -10,6 +10,7 @@ use ringlog_engine::io::sim::{ActorId, MachineId, Sim};
 use ringlog_engine::io::{DirId, Io, Socket, Stream};
 use ringlog_engine::log::Cache;
 use ringlog_engine::shard::{ShardId, mesh_ends};
+use ringlog_wire::create_topics::{CreatableTopic, CreateTopicsRequest};
 use ringlog_wire::fetch::{FetchRequest, FetchResponse};
 use ringlog_wire::init_producer_id::InitProducerIdRequest;
 use ringlog_wire::produce::ProduceRequest;
@@ -360,6 +361,46 @@ fn silent_and_slow_clients_are_let_go() {
     assert!((600..620).contains(&idle.as_secs()), "{idle:?}");
     world.stop();
     assert!(world.sim.now().since(started) < Duration::from_secs(700));
+}
+
+#[test]
+fn a_change_whose_client_hangs_up_is_done_whole_or_not_at_all() {
+    let mut answered = 0;
+    for seed in 0..seeds(20) {
+        let mut world = World::new(2000 + seed);
+        for number in 0..10 {
+            let (actor, mut client) = world.connect();
+            let socket = client.socket.clone();
+            let init = InitProducerIdRequest { transactional_id: None, ..Default::default() };
+            world.sim.shard(actor).spawn(async move {
+                if number % 2 == 0 {
+                    client.send(5, &create(&format!("left-{number}"))).await;
+                } else {
+                    client.send(4, &init).await;
+                }
+                // The socket stays open until it is reset.
+                std::future::pending::<()>().await;
+            });
+            for _ in 0..world.sim.random_below(60) {
+                world.sim.step().unwrap();
+            }
+            world.sim.reset(&socket);
+            let (actor, mut other) = world.connect();
+            let name = format!("other-{number}");
+            let created = world.sim.run(actor, async move { other.call(5, &create(&name)).await });
+            let created = created.expect("the broker stays");
+            assert_eq!(created.topics[0].error_code, ErrorCode::None, "seed {seed}, after {number}");
+            answered += 1;
+        }
+        world.stop();
+    }
+    assert_eq!(answered, seeds(20) * 10);
+}
+
+fn create(name: &str) -> CreateTopicsRequest {
+    let topic =
+        CreatableTopic { name: name.into(), num_partitions: 2, replication_factor: 1, ..Default::default() };
+    CreateTopicsRequest { topics: vec![topic], ..Default::default() }
 }
 
 /// Worlds tried: `RINGLOG_SEEDS` for many, a few otherwise.
