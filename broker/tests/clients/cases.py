@@ -10,7 +10,9 @@ _records = 0
 
 def case(function):
     """Marks a function as a case; it is run with the broker, in the order written."""
-    _cases.append(function)
+    # Not those of another program that is imported for what it can do.
+    if function.__module__ == "__main__":
+        _cases.append(function)
     return function
 
 
