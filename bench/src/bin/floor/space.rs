@@ -1,72 +1,74 @@
-//! Space ahead of the end: blocks written before against blocks only allocated, the preparing included.
+//! Space ahead of the end: blocks written before against blocks only allocated, with and without the cost of preparing them.
 
-use super::meter::{Variant, table};
-use super::writes::bytes_of::block_bytes;
-use rustix::fs::{FallocateFlags, Mode, OFlags, fdatasync};
+use super::Table;
+use super::blocks::{allocated, block_bytes, created, written};
+use super::meter::{Amount, Way, table};
+use rustix::fs::{OFlags, fdatasync};
+use std::cell::RefCell;
 use std::fs::File;
 use std::path::Path;
 
-/// Bytes prepared and then written.
-const LEN: u64 = 32 << 20;
+pub(crate) fn tables() -> Vec<Table> {
+    let of = |kib: usize, mib: u64| -> Table {
+        (format!("space-{kib}k"), Box::new(move |dir: &Path| run(dir, kib << 10, mib << 20)))
+    };
+    vec![of(4, 16), of(16, 32), of(64, 64), of(128, 64), of(256, 128), of(1024, 128)]
+}
 
-#[derive(Clone, Copy, PartialEq)]
-enum Way {
-    Allocated,
+#[derive(Clone, Copy)]
+enum Space {
     Written,
+    Allocated,
     Appended,
 }
 
-pub(crate) fn run(dir: &Path) {
-    for size in [16 << 10, 1 << 20] {
-        let bytes = block_bytes(size);
-        let zeroes = block_bytes(1 << 20);
-        let path = dir.join("space");
-        let ways = [
-            (Way::Allocated, "allocated"),
-            (Way::Written, "written before"),
-            (Way::Appended, "no preparing"),
-        ];
-        let mut variants: Vec<Variant<'_>> = Vec::new();
-        for (way, name) in ways {
-            for (preparing, what) in [(true, "preparing and writing"), (false, "writing alone")] {
-                let prepared = std::cell::RefCell::new(None);
-                let prepared = std::rc::Rc::new(prepared);
-                let (before, path, zeroes, bytes) = (prepared.clone(), &path, &zeroes, &bytes);
-                variants.push(Variant {
-                    name: format!("{name}, {what}"),
-                    operations: LEN as usize / size,
-                    bytes: LEN,
-                    prepare: Box::new(move || {
-                        *before.borrow_mut() = (!preparing).then(|| make(path, way, zeroes));
-                    }),
-                    work: Box::new(move || {
-                        let file = prepared.borrow_mut().take().unwrap_or_else(|| make(path, way, zeroes));
-                        for pos in (0..LEN).step_by(size) {
-                            rustix::io::pwrite(&file, bytes, pos).expect("write");
-                            fdatasync(&file).expect("sync");
-                        }
-                    }),
-                });
-            }
+impl Space {
+    fn prepare(self, path: &Path, len: u64) -> File {
+        match self {
+            Self::Written => written(path, len, OFlags::DIRECT),
+            Self::Allocated => allocated(path, len, OFlags::DIRECT),
+            Self::Appended => created(path, OFlags::DIRECT),
         }
-        table(dir, &format!("### Space: 32 MiB in durable writes of {} KiB", size >> 10), &mut variants);
     }
 }
 
-fn make(path: &Path, way: Way, zeroes: &[u8]) -> File {
-    // A file of the run before may be there: its blocks must not be found again.
-    let _ = std::fs::remove_file(path);
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::DIRECT;
-    let file = File::from(rustix::fs::open(path, flags, Mode::from(0o644)).expect("create"));
-    match way {
-        Way::Allocated => rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, LEN).expect("allocate"),
-        Way::Written => {
-            for pos in (0..LEN).step_by(zeroes.len()) {
-                rustix::io::pwrite(&file, zeroes, pos).expect("write ahead");
-            }
+fn run(dir: &Path, size: usize, len: u64) {
+    let bytes = &block_bytes(size);
+    let path = &dir.join("space");
+    let write_all = move |file: &File| {
+        for pos in (0..len).step_by(size) {
+            rustix::io::pwrite(file, bytes, pos).expect("write");
+            fdatasync(file).expect("sync");
         }
-        Way::Appended => {}
+    };
+    // What removing the last run's file costs is nobody's: it is over when the directory is synced.
+    let clear = move || {
+        let _ = std::fs::remove_file(path);
+        File::open(dir).and_then(|dir| dir.sync_all()).expect("sync the directory");
+    };
+    let spaces = [
+        (Space::Written, "written before"),
+        (Space::Allocated, "allocated only"),
+        (Space::Appended, "appended"),
+    ];
+    let prepared = &RefCell::new(None);
+    let mut ways: Vec<Way<'_>> = Vec::new();
+    for (space, name) in spaces {
+        ways.push(
+            Way::new(format!("{name}, preparing and writing"), move || write_all(&space.prepare(path, len)))
+                .after(clear),
+        );
+        ways.push(
+            Way::new(format!("{name}, writing alone"), move || {
+                write_all(&prepared.borrow_mut().take().expect("prepared before each run"));
+            })
+            .after(move || {
+                clear();
+                *prepared.borrow_mut() = Some(space.prepare(path, len));
+            }),
+        );
     }
-    fdatasync(&file).expect("sync");
-    file
+    let title =
+        format!("Space: {} MiB in writes of {} KiB, each durable before the next", len >> 20, size >> 10);
+    table(dir, &title, Amount { operations: len as usize / size, bytes: len }, &ways);
 }
