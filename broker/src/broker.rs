@@ -70,6 +70,7 @@ struct Inner {
     loads: Loads,
     stage: Cell<Stage>,
     request_memory: Credits,
+    large_request_memory: Credits,
     metrics: Metrics,
     /// Lines about closed connections that need not be said again.
     said: RefCell<BTreeSet<String>>,
@@ -115,8 +116,10 @@ impl Broker {
         let shards = usize::from(parts.mesh.shards());
         let config = &parts.config;
         let sessions = api::Sessions::new(parts.shard.id(), config.fetch_sessions_max.div_ceil(shards));
-        let request_memory =
-            Credits::new((config.requests_bytes_budget / shards).max(config.request_bytes_max));
+        let request_bytes = config.requests_bytes_budget / shards;
+        let request_memory = Credits::new(request_bytes / 4);
+        let large_request_memory =
+            Credits::new((request_bytes - request_bytes / 4).max(config.request_bytes_max));
         let limits = Limits {
             request_bytes_max: config.request_bytes_max,
             connections_max: config.connections_max.div_ceil(shards),
@@ -124,6 +127,7 @@ impl Broker {
             frame_time_max: FRAME_TIME_MAX,
             overlapping_max: PRODUCES_IN_FLIGHT_MAX,
             request_memory: request_memory.clone(),
+            large_request_memory: large_request_memory.clone(),
         };
         let broker = Self(Rc::new(Inner {
             mesh: parts.mesh,
@@ -150,6 +154,7 @@ impl Broker {
             loads: Loads::default(),
             stage: Cell::new(Stage::Serving),
             request_memory,
+            large_request_memory,
             metrics: Metrics::default(),
             said: RefCell::default(),
         }));
@@ -299,7 +304,8 @@ impl Broker {
 
     /// Memory taken by requests in hand and by fetch replies, in bytes.
     pub fn memory_in_use(&self) -> (usize, usize) {
-        (self.0.request_memory.taken(), self.0.fetch_memory.taken())
+        let requests = self.0.request_memory.taken() + self.0.large_request_memory.taken();
+        (requests, self.0.fetch_memory.taken())
     }
 
     /// Whether [`Broker::drain`] and [`Broker::close`] have ended.
@@ -511,6 +517,10 @@ impl Requests for Broker {
                 Some(new)
             }
         }
+    }
+
+    fn is_short_of_reply_memory(&self) -> bool {
+        self.0.fetch_memory.is_short()
     }
 
     fn closed(&self, peer: &Peer, reason: &CloseReason) {

@@ -98,11 +98,11 @@ impl Broker {
         }
     }
 
-    /// Memory for a reply of up to this many bytes; less when it runs short, so that many share what there is.
+    /// Memory for a reply of up to this many bytes. Nobody gets more than a part of what is left, so that many share what there
+    /// is, and few that do not read their replies cannot take all of it.
     async fn fetch_memory(&self, bytes_max: usize) -> Permit {
         let pool = &self.0.fetch_memory;
-        let total = pool.left() + pool.taken();
-        let fair = pool.left().clamp(FETCH_BYTES_LEAST, total / 4);
+        let fair = (pool.left() / 4).max(FETCH_BYTES_LEAST);
         pool.take(bytes_max.min(fair)).await
     }
 

@@ -2,7 +2,7 @@
 
 use super::input::{End, Input, Next};
 use super::output::{Done, Replies, send_replies};
-use super::{Limits, Peer, Requests};
+use super::{LARGE_FRAME_BYTES, Limits, Peer, Requests};
 use bytes::Bytes;
 use ringlog_engine::io::{Instant, Socket};
 use ringlog_engine::shard::Shard;
@@ -26,6 +26,8 @@ pub enum CloseReason {
     Idle,
     /// A frame that had begun did not end in time.
     SlowFrame,
+    /// A reply that had begun to leave was not taken in time.
+    SlowReader,
     /// The broker stops.
     Stopping,
 }
@@ -37,6 +39,7 @@ impl fmt::Display for CloseReason {
             Self::Refused(why) => write!(f, "{why}"),
             Self::Idle => write!(f, "it was idle for longer than connections.max.idle.ms"),
             Self::SlowFrame => write!(f, "a request that had begun did not arrive in time"),
+            Self::SlowReader => write!(f, "a reply was not read in time"),
             Self::Stopping => write!(f, "the broker stops"),
         }
     }
@@ -44,9 +47,9 @@ impl fmt::Display for CloseReason {
 
 /// What others on the shard see of a connection, and how they end it.
 pub(super) struct Control {
-    frame_time_max: Duration,
-    /// When the frame that has begun must have ended.
-    frame_deadline: Cell<Option<Instant>>,
+    /// The frame that has begun to come, and the replies that have begun to leave.
+    frame: Cell<Option<Transfer>>,
+    sending: Cell<Option<Transfer>>,
     last_request: Cell<Instant>,
     busy: Cell<bool>,
     draining: Cell<bool>,
@@ -54,14 +57,47 @@ pub(super) struct Control {
     waker: RefCell<Option<Waker>>,
 }
 
-/// The slowest a frame may arrive once its length is known.
-const FRAME_BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
+/// Bytes on their way in or out.
+#[derive(Clone, Copy)]
+struct Transfer {
+    began: Instant,
+    len: u64,
+    /// It holds memory that others may wait for.
+    holds_memory: bool,
+}
+
+/// How long connections may take.
+pub(super) struct Patience {
+    /// Without a request, or for a reply to be read; zero: for ever.
+    pub(super) idle: Duration,
+    /// For a frame to come.
+    pub(super) frame: Duration,
+    /// Somebody waits for the memory of frames that are coming.
+    pub(super) short_of_requests: bool,
+    /// Somebody waits for memory that replies which are leaving hold, or requests behind them.
+    pub(super) short_of_replies: bool,
+}
+
+/// The slowest bytes may come and go, on top of the time that is given anyway.
+const BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
+/// The same for those who hold memory that others wait for, and the time given to them.
+const BYTES_PER_SECOND_MIN_SHORT: u64 = 8 * 1024 * 1024;
+const TIME_SHORT: Duration = Duration::from_secs(5);
+
+impl Transfer {
+    fn is_late(&self, now: Instant, time: Duration, short: bool) -> bool {
+        let taken = now.since(self.began);
+        let pace = |rate| Duration::from_secs(self.len / rate);
+        (!time.is_zero() && taken >= time + pace(BYTES_PER_SECOND_MIN))
+            || (short && self.holds_memory && taken >= TIME_SHORT + pace(BYTES_PER_SECOND_MIN_SHORT))
+    }
+}
 
 impl Control {
-    pub(super) fn new(now: Instant, frame_time_max: Duration) -> Rc<Self> {
+    pub(super) fn new(now: Instant) -> Rc<Self> {
         Rc::new(Self {
-            frame_time_max,
-            frame_deadline: Cell::new(None),
+            frame: Cell::new(None),
+            sending: Cell::new(None),
             last_request: Cell::new(now),
             busy: Cell::new(false),
             draining: Cell::new(false),
@@ -70,16 +106,30 @@ impl Control {
         })
     }
 
-    /// A frame of about this length has begun, unless it had already.
-    pub(super) fn frame_began(&self, now: Instant, len: usize) {
-        if self.frame_deadline.get().is_none() {
-            let span = self.frame_time_max + Duration::from_secs(len as u64 / FRAME_BYTES_PER_SECOND_MIN);
-            self.frame_deadline.set(Some(now + span));
+    /// A small frame has begun, unless it had already.
+    pub(super) fn frame_began(&self, now: Instant) {
+        if self.frame.get().is_none() {
+            let len = LARGE_FRAME_BYTES as u64;
+            self.frame.set(Some(Transfer { began: now, len, holds_memory: false }));
         }
     }
 
+    /// A large body of this length, for which memory was taken, is being received.
+    pub(super) fn large_body_began(&self, now: Instant, len: usize) {
+        self.frame.set(Some(Transfer { began: now, len: len as u64, holds_memory: true }));
+    }
+
     pub(super) fn frame_ended(&self) {
-        self.frame_deadline.set(None);
+        self.frame.set(None);
+    }
+
+    /// Replies of this length together have begun to leave. They hold memory, and so may the requests behind them.
+    pub(super) fn sending_began(&self, now: Instant, len: u64) {
+        self.sending.set(Some(Transfer { began: now, len, holds_memory: true }));
+    }
+
+    pub(super) fn sending_ended(&self) {
+        self.sending.set(None);
     }
 
     /// Takes no further request, answers those that were taken, closes.
@@ -95,9 +145,12 @@ impl Control {
     }
 
     /// Closes what has been silent too long.
-    pub(super) fn sweep(&self, now: Instant, idle: Duration) {
-        if self.frame_deadline.get().is_some_and(|deadline| deadline <= now) {
+    pub(super) fn sweep(&self, now: Instant, patience: &Patience) {
+        let Patience { idle, frame, short_of_requests, short_of_replies } = *patience;
+        if self.frame.get().is_some_and(|coming| coming.is_late(now, frame, short_of_requests)) {
             self.close(CloseReason::SlowFrame);
+        } else if self.sending.get().is_some_and(|leaving| leaving.is_late(now, idle, short_of_replies)) {
+            self.close(CloseReason::SlowReader);
         } else if !idle.is_zero() && !self.busy.get() && now.since(self.last_request.get()) >= idle {
             self.close(CloseReason::Idle);
         }
@@ -140,7 +193,7 @@ impl Connection {
     /// Runs both halves until one of them ends the connection.
     async fn run(&self, input: &mut Input, replies: &Replies) -> CloseReason {
         let mut reading = pin!(self.read_requests(input, replies));
-        let mut sending = pin!(send_replies(self.shard.io(), &self.socket, replies));
+        let mut sending = pin!(send_replies(self.shard.io(), &self.socket, replies, &self.control));
         let mut read = None;
         poll_fn(|cx| {
             *self.control.waker.borrow_mut() = Some(cx.waker().clone());
@@ -181,7 +234,8 @@ impl Connection {
                 Some(Next::Frame { body, lent }) => (body, lent, None),
                 Some(Next::Large { len }) => {
                     let cost = self.requests.cost(input.body_start(), len);
-                    let held = self.memory(input, cost).await;
+                    let taken = self.limits.large_request_memory.take(cost);
+                    let held = input.keep_while(taken, false).await.expect(NOT_UNTIL_CLOSED);
                     match input.large_body(len).await {
                         Ok(body) => (body, false, Some(held)),
                         Err(end) => return end.into(),
@@ -232,15 +286,13 @@ impl Connection {
             return held;
         }
         request.keep();
-        self.memory(input, cost).await
-    }
-
-    /// Request memory. While there is none, the client is not read from.
-    async fn memory(&self, input: &mut Input, cost: usize) -> Permit {
+        // While there is none, the client is not read from.
         let taken = self.limits.request_memory.take(cost);
-        input.keep_while(taken, false).await.expect("it does not end with the client")
+        input.keep_while(taken, false).await.expect(NOT_UNTIL_CLOSED)
     }
 }
+
+const NOT_UNTIL_CLOSED: &str = "it does not end with the client";
 
 /// A body on its way to be dispatched.
 struct Request {

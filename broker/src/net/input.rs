@@ -90,7 +90,7 @@ impl Input {
                 Err(end) => return Next::End(end),
             }
             if !self.held.is_empty() {
-                self.control.frame_began(self.io.now(), LARGE_FRAME_BYTES);
+                self.control.frame_began(self.io.now());
             }
             if let Err(end) = self.more().await {
                 return Next::End(end);
@@ -115,7 +115,7 @@ impl Input {
         }
         let head = self.held.split().freeze();
         let rest = len - head.len();
-        self.control.frame_began(self.io.now(), rest);
+        self.control.large_body_began(self.io.now(), rest);
         let stream =
             self.stream.insert(self.io.start(Op::RecvExact { socket: self.socket.clone(), head, len: rest }));
         let outcome = stream.next().await;

@@ -1,6 +1,6 @@
 //! Listening sockets of one shard, and the connections that came in by them.
 
-use super::connection::{CloseReason, Connection, Control};
+use super::connection::{CloseReason, Connection, Control, Patience};
 use super::{Limits, NewConnection, Peer, Requests};
 use ringlog_engine::io::{Listener, Socket, Stream};
 use ringlog_engine::shard::Shard;
@@ -98,7 +98,7 @@ impl Listeners {
             });
             return;
         }
-        let control = Control::new(inner.shard.now(), inner.limits.frame_time_max);
+        let control = Control::new(inner.shard.now());
         inner.connections.borrow_mut().insert(new.socket.id(), control.clone());
         let connection = Connection {
             shard: inner.shard.clone(),
@@ -160,7 +160,16 @@ impl Listeners {
     async fn sweep(self) {
         while !self.0.stopping.get() {
             let now = self.0.shard.now();
-            self.for_each(|control| control.sweep(now, self.0.limits.idle));
+            let limits = &self.0.limits;
+            let patience = Patience {
+                idle: limits.idle,
+                frame: limits.frame_time_max,
+                short_of_requests: limits.large_request_memory.is_short(),
+                short_of_replies: limits.request_memory.is_short()
+                    || limits.large_request_memory.is_short()
+                    || self.0.requests.is_short_of_reply_memory(),
+            };
+            self.for_each(|control| control.sweep(now, &patience));
             let mut sleep = std::pin::pin!(self.0.shard.sleep(SWEEP_EVERY));
             let mut stopping = std::pin::pin!(self.wait_until(|inner| inner.stopping.get()));
             poll_fn(|cx| {

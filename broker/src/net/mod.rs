@@ -44,6 +44,9 @@ pub trait Requests: 'static {
     /// `connections` already.
     fn hand_over(&self, new: NewConnection, connections: usize) -> Option<NewConnection>;
 
+    /// Whether replies wait for memory that replies on their way hold.
+    fn is_short_of_reply_memory(&self) -> bool;
+
     /// A connection has ended.
     fn closed(&self, peer: &Peer, reason: &CloseReason);
 }
@@ -144,8 +147,10 @@ pub struct Limits {
     pub frame_time_max: Duration,
     /// Requests of one connection that overlap.
     pub overlapping_max: usize,
-    /// Request memory of this shard.
+    /// Request memory of this shard for bodies below [`LARGE_FRAME_BYTES`].
     pub request_memory: Credits,
+    /// The same for larger ones. It is taken before they have come: those that do not come keep no small ones waiting.
+    pub large_request_memory: Credits,
 }
 
 /// From this many bytes on a body is received into memory of its own instead of through shared buffers.

@@ -1,5 +1,6 @@
 //! What a client gets: replies in request order, ready ones gathered into one send.
 
+use super::connection::Control;
 use super::{Part, PendingReply, Reply, SEND_BYTES_MAX, SEND_PARTS_MAX};
 use bytes::Bytes;
 use ringlog_engine::io::{Io, Op, Socket, Stream};
@@ -144,13 +145,15 @@ pub(super) enum Done {
 }
 
 /// Sends replies until the last one.
-pub(super) async fn send_replies(io: &Io, socket: &Socket, replies: &Replies) -> Done {
+pub(super) async fn send_replies(io: &Io, socket: &Socket, replies: &Replies, control: &Control) -> Done {
     loop {
         let gathered = poll_fn(|cx| replies.poll_gather(cx)).await;
-        let Gathered { parts, count, held, close, last, .. } = gathered;
+        let Gathered { parts, bytes, count, held, close, last } = gathered;
+        control.sending_began(io.now(), bytes);
         if send(io, socket, replies, parts).await.is_err() {
             return Done::Failed;
         }
+        control.sending_ended();
         drop(held);
         replies.answered.set(replies.answered.get() + count);
         if let Some(why) = close {

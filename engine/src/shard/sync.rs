@@ -167,6 +167,11 @@ impl Credits {
         self.0.total - self.0.left.get()
     }
 
+    /// Whether somebody waits for a part of it.
+    pub fn is_short(&self) -> bool {
+        !self.0.queue.borrow().is_empty()
+    }
+
     /// Takes at once, or not at all; never overtakes those who wait.
     pub fn try_take(&self, amount: usize) -> Option<Permit> {
         let amount = amount.min(self.0.total);
