@@ -17,7 +17,7 @@ from launcher import broker as new_broker
 
 PARTITIONS = 3
 PRODUCERS = 2
-# Durability "replicated" writes through the page cache, which outlives the process.
+# With durability "replicated" an acknowledgement does not wait for a sync: what is written outlives the process all the same.
 CASES = (
     ("all", True, {}),
     ("all", False, {"log.segment.bytes": 1048576}),

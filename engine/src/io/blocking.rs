@@ -112,8 +112,7 @@ fn opened(
     Ok((File::new(next_id(), dir, path, mode, Some(fd)), len))
 }
 
-/// Writes all of these bytes.
-pub(super) fn write_all(file: &File, mut pos: u64, mut bytes: &[u8]) -> io::Result<u64> {
+fn write_all(file: &File, mut pos: u64, mut bytes: &[u8]) -> io::Result<u64> {
     let len = bytes.len() as u64;
     while !bytes.is_empty() {
         match rustix::io::pwrite(fd(file), bytes, pos) {

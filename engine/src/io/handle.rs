@@ -172,15 +172,6 @@ impl Io {
         self.run(Op::Write { file, pos, bytes }).await.into_count()
     }
 
-    /// [`Op::Write`]; into the page cache at once, on this thread, where the Driver can.
-    pub async fn write_at_once(&self, file: File, pos: u64, bytes: Bytes) -> io::Result<u64> {
-        let written = self.0.borrow_mut().driver.write_at_once(&file, pos, &bytes);
-        match written {
-            Some(result) => result,
-            None => self.write(file, pos, bytes).await,
-        }
-    }
-
     /// [`Op::Read`]; a little that is in memory already is read at once.
     pub async fn read(&self, file: File, pos: u64, len: usize) -> io::Result<Bytes> {
         if file.mode() != FileMode::Blocks && len <= RESIDENT_READ_BYTES_MAX {

@@ -71,18 +71,6 @@ pub trait Driver {
         0
     }
 
-    /// Writes to a [`FileMode::CachedWrite`] file at once, on this thread: a copy into the page cache, which takes less time than
-    /// any other thread takes to be woken. Waits only when the kernel slows down who writes faster than the disk.
-    /// `None`: the Driver leaves it to [`Op::Write`].
-    fn write_at_once(
-        &mut self,
-        _file: &File,
-        _pos: u64,
-        _bytes: &bytes::Bytes,
-    ) -> Option<std::io::Result<u64>> {
-        None
-    }
-
     /// Asks that a pending operation end early. Its last completion still comes (with
     /// [`std::io::ErrorKind::Interrupted`] / `ECANCELED`, or with its result if it was quicker).
     fn cancel(&mut self, token: Token);

@@ -354,11 +354,6 @@ impl Driver for PollDriver {
         net::send_at_once(socket, parts)
     }
 
-    fn write_at_once(&mut self, file: &super::File, pos: u64, bytes: &Bytes) -> Option<io::Result<u64>> {
-        self.counters.bytes_written += bytes.len() as u64;
-        Some(super::blocking::write_all(file, pos, bytes))
-    }
-
     fn cancel(&mut self, token: Token) {
         // What a helper thread or the flusher has is not cancelled: it ends by itself.
         let Some(id) = self.tokens.get(&token) else { return };

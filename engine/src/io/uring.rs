@@ -547,11 +547,6 @@ impl Driver for UringDriver {
         net::send_at_once(socket, parts)
     }
 
-    fn write_at_once(&mut self, file: &File, pos: u64, bytes: &Bytes) -> Option<io::Result<u64>> {
-        self.counters.bytes_written += bytes.len() as u64;
-        Some(super::blocking::write_all(file, pos, bytes))
-    }
-
     fn cancel(&mut self, token: Token) {
         // What a helper thread or a flusher has is not cancelled: it ends by itself.
         let Some(&id) = self.tokens.get(&token) else { return };

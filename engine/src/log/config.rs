@@ -1,6 +1,5 @@
 //! What a log is told about itself: Kafka's topic settings that matter to storage, typed.
 
-use crate::io::FileMode;
 use std::time::Duration;
 
 /// A log's settings; [`super::Log::configure`] changes them while it is open.
@@ -68,15 +67,6 @@ impl LogConfig {
         match self.durability {
             Durability::Fsync => Some(flush.map_or(self.sync_delay, |flush| flush.min(self.sync_delay))),
             Durability::Replicated => flush,
-        }
-    }
-
-    /// How new segments are written (`docs/decisions/0001`): past the page cache where acknowledgements wait for the disk, which
-    /// lets one flush serve all; into it where they do not, which is a copy and nothing more.
-    pub(super) fn file_mode(&self) -> FileMode {
-        match self.durability {
-            Durability::Fsync => FileMode::Blocks,
-            Durability::Replicated => FileMode::CachedWrite,
         }
     }
 }

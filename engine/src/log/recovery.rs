@@ -52,7 +52,6 @@ impl Log {
         let mut files = Files::list(&io, &place).await?;
         let mut recovery = Recovery {
             interval: config.index_interval_bytes,
-            file_mode: config.file_mode(),
             io,
             place: place.clone(),
             created: shard.wall_time().0,
@@ -197,8 +196,6 @@ struct Recovery {
     io: Io,
     place: LogDir,
     interval: u32,
-    /// How the segments that are still written to are opened.
-    file_mode: FileMode,
     created: i64,
     done: Recovered,
     segments: BTreeMap<Offset, Segment>,
@@ -352,7 +349,7 @@ impl Recovery {
         let mut segment = self.segments.remove(&base).unwrap_or_else(|| Segment::new(base, self.created));
         let (file, _) = self
             .io
-            .open(self.place.dir, path.clone(), self.file_mode)
+            .open(self.place.dir, path.clone(), FileMode::Blocks)
             .await
             .map_err(opening("open", &path))?;
         let mut scan = Scan::new(&self.io, file.clone(), pos, len);
@@ -417,7 +414,7 @@ impl Recovery {
         let path = self.place.offset_file(self.end, LOG);
         let dir = self.place.dir;
         let file =
-            self.io.create(dir, path.clone(), self.file_mode).await.map_err(opening("create", &path))?;
+            self.io.create(dir, path.clone(), FileMode::Blocks).await.map_err(opening("create", &path))?;
         self.io.sync_file(file.clone()).await.map_err(opening("sync", &path))?;
         let parent = &self.place.path;
         self.io.sync_dir(dir, parent.clone()).await.map_err(opening("sync directory", parent))?;

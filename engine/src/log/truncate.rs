@@ -13,6 +13,7 @@ use super::segment::Segment;
 use super::space::Prepared;
 use super::tail::Tail;
 use super::{Log, Offset};
+use crate::io::FileMode;
 use crate::limits::BLOCK;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -223,8 +224,7 @@ impl Log {
         }
         let cut = |error| ("cut segment of", error);
         let path = self.log_path(base);
-        let mode = self.0.state.borrow().config.file_mode();
-        let (file, _) = io.open(place.dir, path, mode).await.map_err(cut)?;
+        let (file, _) = io.open(place.dir, path, FileMode::Blocks).await.map_err(cut)?;
         io.truncate(file.clone(), size).await.map_err(cut)?;
         io.sync_file(file.clone()).await.map_err(cut)?;
         io.sync_dir(place.dir, place.path.clone()).await.map_err(cut)?;
@@ -278,8 +278,7 @@ impl Log {
         }
         let creating = |error| ("create segment of", error);
         let path = place.offset_file(offset, LOG);
-        let mode = self.0.state.borrow().config.file_mode();
-        let file = io.create(place.dir, path, mode).await.map_err(creating)?;
+        let file = io.create(place.dir, path, FileMode::Blocks).await.map_err(creating)?;
         io.sync_file(file.clone()).await.map_err(creating)?;
         self.write_checkpoint(cleared, LogStart::Given).await.map_err(marking)?;
         let mut segment = Segment::new(offset, created);

@@ -111,11 +111,7 @@ impl Log {
             bytes: block.bytes.slice(block.fresh.clone()),
         };
         let (pos, end) = (block.pos, block.pos + block.bytes.len() as u64);
-        let space = match file.mode() {
-            // What lies in the page cache is made durable by its own file's sync alone.
-            FileMode::CachedWrite => Space::Allocated,
-            _ => self.segment_mut(base, |segment| segment.prepared.written(pos, end)),
-        };
+        let space = self.segment_mut(base, |segment| segment.prepared.written(pos, end));
         let written =
             Written { range: pos..end, space, size: block.end_pos(), next_offset: block.offsets.end };
         self.0.state.borrow_mut().in_flight = len;
@@ -134,9 +130,6 @@ impl Log {
     async fn write_parts(&self, file: &File, block: Block, space: Space) -> io::Result<()> {
         let io = self.0.shard.io();
         let Block { pos, bytes, fresh, .. } = block;
-        if file.mode() == FileMode::CachedWrite {
-            return io.write_at_once(file.clone(), pos, bytes).await.map(drop);
-        }
         let mixed = space == Space::Allocated && fresh.start > 0 && bytes.len() > BLOCK as usize;
         if !mixed {
             return io.write(file.clone(), pos, bytes).await.map(drop);
@@ -274,11 +267,10 @@ impl Log {
         let io = self.0.shard.io();
         let path = self.log_path(base);
         let dir = self.0.place.dir;
-        let mode = self.0.state.borrow().config.file_mode();
-        let file = match io.create(dir, path.clone(), mode).await {
+        let file = match io.create(dir, path.clone(), FileMode::Blocks).await {
             // Made by an attempt that found the disk full afterwards.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                io.open(dir, path, mode).await.map(|(file, _)| file)
+                io.open(dir, path, FileMode::Blocks).await.map(|(file, _)| file)
             }
             other => other,
         };
