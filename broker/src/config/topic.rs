@@ -18,8 +18,6 @@ pub struct TopicConfig {
     pub timestamp_after_max_ms: i64,
     /// The largest batch, in bytes.
     pub message_bytes_max: usize,
-    /// In-sync replicas that acks=all needs.
-    pub insync_replicas_min: i32,
     /// Size of a segment, in bytes.
     pub segment_bytes: u64,
     /// Age at which a segment is closed, in milliseconds.
@@ -106,7 +104,6 @@ impl TopicConfig {
             timestamp_before_max_ms: long("message.timestamp.before.max.ms"),
             timestamp_after_max_ms: long("message.timestamp.after.max.ms"),
             message_bytes_max: size("max.message.bytes"),
-            insync_replicas_min: i32::try_from(long("min.insync.replicas")).expect("an int by its kind"),
             segment_bytes: count("segment.bytes"),
             segment_ms: long("segment.ms"),
             segment_jitter_ms: long("segment.jitter.ms"),

@@ -107,7 +107,7 @@ impl Backlog {
 impl Partition {
     /// Appends a client's batch. Its place among the partition's appends is taken when this returns.
     pub fn append(&self, records: &Bytes, acks: Acks, deadline: Instant) -> Appending {
-        if let Err(refusal) = self.may_append(acks) {
+        if let Err(refusal) = self.may_append() {
             return Appending(Stage::Refused(refusal));
         }
         if self.0.config.borrow().cleanup.compact
@@ -138,20 +138,14 @@ impl Partition {
         self.0.waiting.borrow().len() + self.0.backlog.borrow().line.len()
     }
 
-    fn may_append(&self, acks: Acks) -> Result<(), AppendRefusal> {
+    /// `min.insync.replicas` asks for no more replicas than the partition has (Kafka's `Partition.effectiveMinIsr`): on a single node
+    /// the leader alone is enough.
+    fn may_append(&self) -> Result<(), AppendRefusal> {
         match self.0.state.get() {
-            State::Online => {}
-            State::Failed => return Err(AppendRefusal::code(ErrorCode::KafkaStorageError)),
-            State::Closing => return Err(AppendRefusal::code(ErrorCode::NotLeaderOrFollower)),
+            State::Online => Ok(()),
+            State::Failed => Err(AppendRefusal::code(ErrorCode::KafkaStorageError)),
+            State::Closing => Err(AppendRefusal::code(ErrorCode::NotLeaderOrFollower)),
         }
-        let insync_min = self.0.config.borrow().insync_replicas_min;
-        if acks == Acks::All && insync_min > IN_SYNC_REPLICAS {
-            let message = format!(
-                "The size of the current ISR {IN_SYNC_REPLICAS} is insufficient to satisfy the min.isr requirement of {insync_min} for partition {self:?}"
-            );
-            return Err(AppendRefusal::text(ErrorCode::NotEnoughReplicas, message));
-        }
-        Ok(())
     }
 
     /// A compacted topic keeps the last record of each key, so each needs one. The only look into a client's batch.
@@ -303,9 +297,6 @@ fn refusal(error: &AppendError) -> AppendRefusal {
     };
     AppendRefusal::code(code)
 }
-
-/// Replicas in sync on a single node: the leader itself.
-const IN_SYNC_REPLICAS: i32 = 1;
 
 /// The most a compressed batch for a compacted topic may grow to while its keys are looked at.
 const UNCOMPRESSED_BYTES_MAX: usize = 64 << 20;
