@@ -11,6 +11,7 @@ use ringlog_wire::metadata::{
     MetadataResponsePartition, MetadataResponseTopic,
 };
 use ringlog_wire::{ByteString, ErrorCode, Uuid};
+use std::collections::HashSet;
 use std::rc::Rc;
 
 /// Versions from here on may ask by id; those before must not.
@@ -37,15 +38,10 @@ pub(super) async fn handle(context: Rc<Context>, request: MetadataRequest) -> Me
     let topics = match asked {
         None => image.topics().map(|topic| rows.topic(topic)).collect(),
         Some(asked) => {
-            let mut topics: Vec<MetadataResponseTopic> = Vec::with_capacity(asked.len());
-            for asked in asked {
-                let row = rows.asked(asked);
-                // A topic asked for twice is told once.
-                if !topics.contains(&row) {
-                    topics.push(row);
-                }
-            }
-            topics
+            let mut told = HashSet::new();
+            let rows = asked.iter().map(|asked| rows.asked(asked));
+            // A topic asked for twice is told once.
+            rows.filter(|row| told.insert((row.name.clone(), row.topic_id.0))).collect()
         }
     };
     let Endpoint { host, port } = context.broker.config().endpoint(context.peer.listener).clone();
