@@ -243,6 +243,7 @@ impl Fetching {
                     partition_index,
                     error_code,
                     high_watermark: -1,
+                    aborted_transactions: None,
                     records: Records::empty(),
                     ..Default::default()
                 };
