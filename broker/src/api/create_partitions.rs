@@ -5,6 +5,7 @@ use crate::cluster::{MorePartitions, Outcome, Refusal, Request};
 use ringlog_wire::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic, CreatePartitionsTopicResult,
 };
+use std::collections::HashSet;
 use std::rc::Rc;
 
 pub(super) async fn handle(
@@ -28,6 +29,9 @@ pub(super) async fn handle(
             error_message: Some(refusal.message.into()),
         },
     });
+    // A topic that is there more than once is refused, once.
+    let mut seen = HashSet::new();
+    let results = results.filter(|result| seen.insert(result.name.clone()));
     CreatePartitionsResponse { results: results.collect(), ..Default::default() }
 }
 

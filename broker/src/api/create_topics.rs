@@ -7,6 +7,7 @@ use ringlog_wire::create_topics::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
 };
 use ringlog_wire::{ByteString, ErrorCode};
+use std::collections::HashSet;
 use std::rc::Rc;
 
 pub(super) async fn handle(context: Rc<Context>, request: CreateTopicsRequest) -> CreateTopicsResponse {
@@ -28,6 +29,9 @@ pub(super) async fn handle(context: Rc<Context>, request: CreateTopicsRequest) -
             ..Default::default()
         },
     });
+    // A topic that is there more than once is refused, once.
+    let mut seen = HashSet::new();
+    let results = results.filter(|result| seen.insert(result.name.clone()));
     CreateTopicsResponse { topics: results.collect(), ..Default::default() }
 }
 

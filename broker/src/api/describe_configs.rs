@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::create_topics::source;
-use crate::cluster::Topic;
+use crate::cluster::{Topic, check_name};
 use crate::config::{BROKER_KEYS, BrokerKey, Kind, Origin, TOPIC_KEYS, TopicConfig, TopicKey};
 use ringlog_wire::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
@@ -60,6 +60,7 @@ impl Tell<'_> {
     }
 
     fn topic(&self, name: &str, is_wanted: impl Fn(&str) -> bool) -> Told {
+        check_name(name).map_err(|refusal| (refusal.code, refusal.message))?;
         let image = self.context.broker.image();
         let Some(topic) = image.topic(name) else {
             return Err((

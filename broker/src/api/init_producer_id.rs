@@ -11,6 +11,9 @@ pub(super) async fn handle(context: Rc<Context>, request: InitProducerIdRequest)
         // There are no transactions: an error that no client takes for a passing one.
         Some(id) if !id.is_empty() => return refuse(ErrorCode::TransactionalIdAuthorizationFailed),
         Some(_) => return refuse(ErrorCode::InvalidRequest),
+        None if (request.producer_id == -1) != (request.producer_epoch == -1) => {
+            return refuse(ErrorCode::InvalidRequest);
+        }
         None => {}
     }
     match context.broker.new_producer_id().await {

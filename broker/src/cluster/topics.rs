@@ -3,13 +3,15 @@
 use super::{
     Configs, DataDirs, Image, MorePartitions, NewTopic, PartitionRecord, Record, Refusal, Topic, TopicRef,
 };
-use crate::config::{BrokerConfig, topic_key};
+use crate::config::{BrokerConfig, TopicConfig, topic_key};
 use ringlog_wire::{ErrorCode, Uuid};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The longest name (Kafka's `Topic.MAX_NAME_LENGTH`).
 const NAME_BYTES_MAX: usize = 249;
+/// What Kafka keeps its metadata in.
+const METADATA_TOPIC: &str = "__cluster_metadata";
 /// The most partitions created at once (Kafka's `MAX_PARTITIONS_PER_BATCH`).
 const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
 
@@ -22,13 +24,17 @@ pub(super) fn create(
     id: Uuid,
 ) -> Result<Record, Refusal> {
     check_name(&new.name)?;
+    if new.name == METADATA_TOPIC {
+        let message = format!("Creation of internal topic {METADATA_TOPIC} is prohibited.");
+        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+    }
     if image.topic(&new.name).is_some() {
         let message = format!("Topic '{}' already exists.", new.name);
         return Err(Refusal::new(ErrorCode::TopicAlreadyExists, message));
     }
     check_collision(image, &new.name)?;
     let count = if new.assignments.is_empty() { counted(config, new)? } else { assigned(config, new)? };
-    let configs = check_configs(&new.configs)?;
+    let configs = check_configs(config, &new.configs)?;
     Ok(Record::Topic { name: new.name.clone(), id, partitions: place(image, dirs, count)?, configs })
 }
 
@@ -115,13 +121,13 @@ fn check_collision(image: &Image, name: &str) -> Result<(), Refusal> {
 fn counted(config: &BrokerConfig, new: &NewTopic) -> Result<usize, Refusal> {
     let partitions = new.partitions.unwrap_or(config.partitions_default);
     let replicas = new.replication_factor.unwrap_or(config.replication_factor_default);
-    if partitions < 1 {
-        let message = "Number of partitions must be larger than 0, or -1 to use the default value.";
-        return Err(Refusal::new(ErrorCode::InvalidPartitions, message));
-    }
     if replicas < 1 {
         let message = "Replication factor must be larger than 0, or -1 to use the default value.";
         return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, message));
+    }
+    if partitions < 1 {
+        let message = "Number of partitions must be larger than 0, or -1 to use the default value.";
+        return Err(Refusal::new(ErrorCode::InvalidPartitions, message));
     }
     if replicas > 1 {
         let message = format!("Replication factor {replicas} needs as many brokers: there is 1.");
@@ -154,7 +160,7 @@ fn check_replicas(config: &BrokerConfig, replicas: &[i32]) -> Result<(), Refusal
     Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, message))
 }
 
-fn check_configs(configs: &[(String, Option<String>)]) -> Result<Configs, Refusal> {
+fn check_configs(broker: &BrokerConfig, configs: &[(String, Option<String>)]) -> Result<Configs, Refusal> {
     let refuse = |message: String| Err(Refusal::new(ErrorCode::InvalidConfig, message));
     let mut checked = Configs::new();
     for (name, value) in configs {
@@ -168,6 +174,17 @@ fn check_configs(configs: &[(String, Option<String>)]) -> Result<Configs, Refusa
             return refuse(format!("Invalid value {value} for configuration {name}: {refusal}"));
         }
         checked.insert(name.clone(), value.clone());
+    }
+    let effective = |name| TopicConfig::value(&broker.settings, &checked, name).0;
+    let lag = |name| effective(name).trim().parse::<i64>().expect("checked by its kind");
+    let (least, most) = (lag("min.compaction.lag.ms"), lag("max.compaction.lag.ms"));
+    if least > most {
+        return refuse(format!(
+            "conflict topic config setting min.compaction.lag.ms ({least}) > max.compaction.lag.ms ({most})"
+        ));
+    }
+    if effective("remote.storage.enable").trim().eq_ignore_ascii_case("true") {
+        return refuse("Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.".into());
     }
     Ok(checked)
 }
@@ -262,12 +279,20 @@ mod tests {
         check(counts(Some(10_001), None), Err(ErrorCode::PolicyViolation));
         check(counts(None, Some(0)), Err(ErrorCode::InvalidReplicationFactor));
         check(counts(None, Some(3)), Err(ErrorCode::InvalidReplicationFactor));
+        check(counts(Some(0), Some(0)), Err(ErrorCode::InvalidReplicationFactor));
         check(assigned(&[(0, &[2])]), Err(ErrorCode::InvalidReplicaAssignment));
         check(assigned(&[(1, &[1])]), Err(ErrorCode::InvalidReplicaAssignment));
         check(NewTopic { partitions: Some(1), ..assigned(&[(0, &[1])]) }, Err(ErrorCode::InvalidRequest));
         check(configured("retention.msx", Some("5")), Err(ErrorCode::InvalidConfig));
         check(configured("retention.ms", Some("x")), Err(ErrorCode::InvalidConfig));
         check(configured("retention.ms", None), Err(ErrorCode::InvalidConfig));
+        check(configured("max.compaction.lag.ms", Some("5")), Ok(3));
+        let lags = [("min.compaction.lag.ms", "6"), ("max.compaction.lag.ms", "5")];
+        let lags = lags.map(|(name, value)| (name.into(), Some(value.into())));
+        check(NewTopic { configs: lags.into(), ..named("t") }, Err(ErrorCode::InvalidConfig));
+        check(configured("remote.storage.enable", Some("True")), Err(ErrorCode::InvalidConfig));
+        check(configured("remote.storage.enable", Some("false")), Ok(3));
+        check(named("__cluster_metadata"), Err(ErrorCode::InvalidRequest));
     }
 
     #[test]

@@ -88,7 +88,14 @@ fn topics_are_created_grown_and_deleted() {
         replication_factor: -1,
         ..Default::default()
     };
-    let topics = vec![topic("new", 2), topic("t", 1), topic("bad name", 1), topic("none", 0)];
+    let topics = vec![
+        topic("new", 2),
+        topic("t", 1),
+        topic("bad name", 1),
+        topic("none", 0),
+        topic("twice", 1),
+        topic("twice", 1),
+    ];
     let request = CreateTopicsRequest { topics, ..Default::default() };
     let results = client.call(7, &request).topics;
     let got: Vec<ErrorCode> = results.iter().map(|result| result.error_code).collect();
@@ -97,6 +104,7 @@ fn topics_are_created_grown_and_deleted() {
         ErrorCode::TopicAlreadyExists,
         ErrorCode::InvalidTopicException,
         ErrorCode::InvalidPartitions,
+        ErrorCode::InvalidRequest,
     ];
     assert_eq!(got, expected);
     assert!(!results[0].topic_id.is_zero() && results[0].num_partitions == 2);
@@ -110,14 +118,30 @@ fn topics_are_created_grown_and_deleted() {
     assert_eq!(client.call(3, &grow("new", 5)).results[0].error_code, ErrorCode::None);
     assert_eq!(client.call(3, &grow("new", 5)).results[0].error_code, ErrorCode::InvalidPartitions);
     assert_eq!(client.call(3, &grow("x", 5)).results[0].error_code, ErrorCode::UnknownTopicOrPartition);
+    let mut twice = grow("new", 7);
+    twice.topics.push(twice.topics[0].clone());
+    let results = client.call(3, &twice).results;
+    assert_eq!((results.len(), results[0].error_code), (1, ErrorCode::InvalidRequest));
     let response = client.produce("new", 4, batch(b"x"));
     assert_eq!(response.responses[0].partition_responses[0].error_code, ErrorCode::None);
 
     let state = |name: Option<&str>, id: Uuid| DeleteTopicState { name: name.map(Into::into), topic_id: id };
-    let topics = vec![state(None, id), state(Some("t"), Uuid::ZERO), state(Some("t"), Uuid::ZERO)];
-    let responses = client.call(6, &DeleteTopicsRequest { topics, ..Default::default() }).responses;
-    let got: Vec<ErrorCode> = responses.iter().map(|result| result.error_code).collect();
-    assert_eq!(got, [ErrorCode::None, ErrorCode::None, ErrorCode::UnknownTopicOrPartition]);
+    let mut delete = |topics: Vec<DeleteTopicState>| -> Vec<ErrorCode> {
+        let responses = client.call(6, &DeleteTopicsRequest { topics, ..Default::default() }).responses;
+        responses.iter().map(|result| result.error_code).collect()
+    };
+    // What is not clear is refused and nothing of it deleted, least of all a name with somebody else's id.
+    let unclear = vec![
+        state(Some("t"), topic_id("x")),
+        state(None, Uuid::ZERO),
+        state(Some("t"), Uuid::ZERO),
+        state(Some("t"), Uuid::ZERO),
+        state(None, id),
+        state(None, id),
+    ];
+    assert_eq!(delete(unclear), [ErrorCode::InvalidRequest; 4]);
+    let clear = vec![state(None, id), state(Some("t"), Uuid::ZERO), state(Some("x"), Uuid::ZERO)];
+    assert_eq!(delete(clear), [ErrorCode::None, ErrorCode::None, ErrorCode::UnknownTopicOrPartition]);
     let response = client.call(9, &produce("new", 4, batch(b"x"), -1));
     let code = response.responses[0].partition_responses[0].error_code;
     assert_eq!(code, ErrorCode::UnknownTopicOrPartition);
@@ -170,6 +194,7 @@ fn configs_and_the_cluster_are_described() {
     assert_eq!(describe(2, "t", Some(vec!["cleanup.policy"])).configs.len(), 1);
     assert!(describe(4, "1", None).configs.len() > 20);
     assert_eq!(describe(2, "x", None).error_code, ErrorCode::UnknownTopicOrPartition);
+    assert_eq!(describe(2, "a b", None).error_code, ErrorCode::InvalidTopicException);
     assert_eq!(describe(4, "9", None).error_code, ErrorCode::InvalidRequest);
     assert_eq!(describe(77, "9", None).error_code, ErrorCode::InvalidRequest);
 
