@@ -96,8 +96,8 @@ class Ringlog(Broker):
         found = re.search(r'requests_total\{request="Produce"\} (\d+)', page)
         return int(found[1]) if found else 0
 
-    def logs(self, topic):
-        return self.data / f"{topic}-0"
+    def logs(self, topic, partition):
+        return self.data / f"{topic}-{partition}"
 
 
 class Kafka(Broker):
@@ -132,8 +132,8 @@ class Kafka(Broker):
         )
         self.spawn([*run, "kafka.Kafka", properties])
 
-    def logs(self, topic):
-        return self.data / "logs" / f"{topic}-0"
+    def logs(self, topic, partition):
+        return self.data / "logs" / f"{topic}-{partition}"
 
 
 def process_cpu(pid):
