@@ -7,14 +7,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Rounds of each table that count; one more comes before them, so that none is the first to touch anything.
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 5;
 
 /// A way runs in a round again and again for this long: the kernel counts a core's idle time in hundredths of a second.
 const ROUND: Duration = Duration::from_millis(400);
 
 /// What is measured while other processes take more than this of a core is measured again, but not for ever.
 const OTHERS_MAX: f64 = 0.03;
-const TRIES: usize = 12;
+const TRIES: usize = 5;
 
 /// What one way cost in one round.
 #[derive(Debug, Clone, Copy, Default)]
