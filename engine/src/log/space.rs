@@ -90,6 +90,13 @@ impl Prepared {
         }
         Space::Written
     }
+
+    /// Where a write from `pos` to `end` must be cut: a file system gives each step an extent of its own, and a direct write across
+    /// two of them would leave the core.
+    pub(super) fn edges(&self, pos: u64, end: u64) -> impl Iterator<Item = u64> {
+        let edges = std::iter::once(self.begin).chain(self.steps.iter().map(|(to, _)| *to));
+        edges.filter(move |edge| (pos + 1..end).contains(edge))
+    }
 }
 
 impl State {
@@ -112,3 +119,25 @@ impl State {
 
 /// Below this many bytes a sync, space is written ahead.
 const SMALL_SYNC_BYTES: u64 = 128 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_are_cut_where_steps_meet() {
+        let mut prepared = Prepared::after(5000);
+        for (to, space) in [(10, Space::Written), (20, Space::Allocated), (40, Space::Allocated)] {
+            prepared.done(to * BLOCK, space);
+        }
+        let cuts = |prepared: &Prepared, pos: u64, end: u64| -> Vec<u64> {
+            prepared.edges(pos * BLOCK, end * BLOCK).map(|edge| edge / BLOCK).collect()
+        };
+        assert_eq!(cuts(&prepared, 1, 40), [2, 10, 20]);
+        assert_eq!(cuts(&prepared, 2, 10), [0; 0]);
+        assert_eq!(prepared.written(9 * BLOCK, 21 * BLOCK), Space::Allocated);
+        assert_eq!(cuts(&prepared, 9, 21), [10, 20]);
+        assert_eq!(prepared.written(20 * BLOCK, 22 * BLOCK), Space::Allocated);
+        assert_eq!(cuts(&prepared, 20, 22), [0; 0]);
+    }
+}

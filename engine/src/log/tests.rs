@@ -1,6 +1,7 @@
 //! The log against real files: what is appended is read back, across rolls, stops, crashes and failures.
 
 mod driver;
+mod files;
 mod world;
 
 use super::*;

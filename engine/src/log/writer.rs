@@ -111,13 +111,19 @@ impl Log {
             bytes: block.bytes.slice(block.fresh.clone()),
         };
         let (pos, end) = (block.pos, block.pos + block.bytes.len() as u64);
-        let space = self.segment_mut(base, |segment| segment.prepared.written(pos, end));
+        let (space, cuts): (_, Vec<u64>) = self.segment_mut(base, |segment| {
+            let space = segment.prepared.written(pos, end);
+            // What is only allocated meets here what has been written before.
+            let first = (space == Space::Allocated && block.fresh.start > 0).then_some(pos + BLOCK);
+            let edges = segment.prepared.edges(pos, end).filter(|edge| Some(*edge) != first);
+            (space, first.into_iter().filter(|first| *first < end).chain(edges).collect())
+        });
         let written =
             Written { range: pos..end, space, size: block.end_pos(), next_offset: block.offsets.end };
         self.0.state.borrow_mut().in_flight = len;
         self.0.cache.push(&self.0.chunks, chunk, block.bytes.len());
         self.prepare_ahead(base, end);
-        if let Err(error) = self.write_parts(&file, block, space).await {
+        if let Err(error) = self.write_parts(&file, block, cuts).await {
             self.fail("write", file.path(), error);
             return false;
         }
@@ -125,21 +131,26 @@ impl Log {
         true
     }
 
-    /// Writes a block of batches: as one operation, or as two where its first 4 KiB have been written before and the rest lies in
-    /// space that is only allocated. A direct write across the two would leave the core; both are in flight together.
-    async fn write_parts(&self, file: &File, block: Block, space: Space) -> io::Result<()> {
+    /// Writes a block of batches: as one operation, or as several where a direct write of all would leave the core. Those are in
+    /// flight together; no two of them touch one block.
+    async fn write_parts(&self, file: &File, block: Block, cuts: Vec<u64>) -> io::Result<()> {
         let io = self.0.shard.io();
-        let Block { pos, bytes, fresh, .. } = block;
-        let mixed = space == Space::Allocated && fresh.start > 0 && bytes.len() > BLOCK as usize;
-        if !mixed {
-            return io.write(file.clone(), pos, bytes).await.map(drop);
+        let Block { pos, mut bytes, .. } = block;
+        let mut from = pos;
+        let mut parts = Vec::new();
+        for cut in cuts {
+            let part = bytes.split_to((cut - from) as usize);
+            parts.push(io.start(Op::Write { file: file.clone(), pos: from, bytes: part }));
+            from = cut;
         }
-        let (first, rest) = (bytes.slice(..BLOCK as usize), bytes.slice(BLOCK as usize..));
-        let mut first = io.start(Op::Write { file: file.clone(), pos, bytes: first });
-        let mut rest = io.start(Op::Write { file: file.clone(), pos: pos + BLOCK, bytes: rest });
-        let first = first.next().await.into_count();
-        let rest = rest.next().await.into_count();
-        first.and(rest).map(drop)
+        let last = io.write(file.clone(), from, bytes).await;
+        let mut result = last.map(drop);
+        for mut part in parts {
+            // All are waited for: what failed must not be still on its way when the log goes offline.
+            let written = part.next().await.into_count().map(drop);
+            result = result.and(written);
+        }
+        result
     }
 
     /// Moves the written mark, and sees that the durable mark follows.
