@@ -55,7 +55,8 @@ impl Prepared {
         self.pending = true;
         let from = self.to.max(self.begin);
         let to = (from + self.step).min(file_bytes_max.next_multiple_of(BLOCK)).max(needed);
-        (from, to)
+        // Never nothing: the last block of a file that was cut to its batches lies past its end, though `begin` is past the block.
+        (from, to.max(from + BLOCK))
     }
 
     /// A step has been prepared.
@@ -123,6 +124,14 @@ const SMALL_SYNC_BYTES: u64 = 128 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_is_never_empty() {
+        let now = Instant::from_nanos(0);
+        let mut prepared = Prepared::after(BLOCK * 256 - 500);
+        // The batch fits into what the last block has left, and the segment ends with that block.
+        assert_eq!(prepared.next_step(BLOCK * 256, BLOCK * 256, now), (BLOCK * 256, BLOCK * 257));
+    }
 
     #[test]
     fn writes_are_cut_where_steps_meet() {

@@ -170,6 +170,9 @@ impl Disk {
     }
 
     fn prepare(&mut self, file: &File, from: u64, to: u64, space: Space) -> io::Result<()> {
+        if from >= to {
+            return Err(invalid("some space is prepared"));
+        }
         let size = self.file(file).len();
         self.room_for(to.saturating_sub(size))?;
         self.sequence += 1;

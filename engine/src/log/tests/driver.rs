@@ -96,6 +96,7 @@ impl FileDriver {
             Op::Create { dir, path, mode } => self.open(*dir, path, *mode, true),
             Op::Prepare { file, from, to, .. } => count(std_file(file).and_then(|std| {
                 let len = std.metadata()?.len();
+                assert!(from < to, "some space");
                 assert!(len <= from.next_multiple_of(4096), "only space past the end is prepared");
                 std.set_len(*to)
             })),
