@@ -25,14 +25,14 @@ pub(super) fn run(op: Op, disks: &Disks) -> Outcome {
         }
         Op::Write { file, pos, bytes } => Outcome::Count(write_all(&file, pos, &bytes)),
         Op::Read { file, pos, len } => Outcome::Received(read(&file, pos, len)),
-        Op::Prepare { file, from, to, space } => none(prepare(&file, from, to, space)),
+        Op::Prepare { file, from, to, space } => none(prepare(&file, from, to, space, disks)),
         Op::Truncate { file, len } => none(rustix::fs::ftruncate(fd(&file), len).map_err(Into::into)),
-        Op::SyncFile { file } => none(rustix::fs::fdatasync(fd(&file)).map_err(Into::into)),
+        Op::SyncFile { file } => none(disks.sync_file(&file)),
         Op::Rename { from, to, .. } => none(std::fs::rename(from, to)),
         Op::Unlink { path, .. } => none(std::fs::remove_file(path)),
         Op::MakeDir { path, .. } => none(std::fs::create_dir_all(path)),
         Op::RemoveDir { path, .. } => none(std::fs::remove_dir(path)),
-        Op::SyncDir { path, .. } => none(std::fs::File::open(path).and_then(|dir| dir.sync_all())),
+        Op::SyncDir { dir, path } => none(disks.sync_dir(dir, &path)),
         Op::List { path, .. } => Outcome::Listing(list(&path)),
         Op::Close { file } => {
             drop(file);
@@ -143,7 +143,7 @@ fn read(file: &File, pos: u64, len: usize) -> io::Result<Bytes> {
     Ok(buffer.freeze())
 }
 
-fn prepare(file: &File, from: u64, to: u64, space: Space) -> io::Result<()> {
+fn prepare(file: &File, from: u64, to: u64, space: Space, disks: &Disks) -> io::Result<()> {
     match rustix::fs::fallocate(fd(file), FallocateFlags::empty(), from, to - from) {
         Err(rustix::io::Errno::OPNOTSUPP) => rustix::fs::ftruncate(fd(file), to)?,
         result => result?,
@@ -159,7 +159,7 @@ fn prepare(file: &File, from: u64, to: u64, space: Space) -> io::Result<()> {
                 let len = ZEROES.min(usize::try_from(to - pos).unwrap_or(ZEROES));
                 pos += write_all(file, pos, &zeroes[..len])?;
             }
-            Ok(rustix::fs::fdatasync(fd(file))?)
+            disks.sync_file(file)
         }
     }
 }

@@ -15,6 +15,7 @@ use super::probe::DirFacts;
 use super::{DirId, File, Outcome, Space, SyncItem, Token};
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -52,12 +53,9 @@ struct Request {
     home: Arc<Home>,
 }
 
-/// An error that can be told many times.
+/// Why a device is offline. Of no kind: a sync that found the disk full is as final as any other.
 #[derive(Clone)]
-struct Failure {
-    kind: io::ErrorKind,
-    text: Arc<str>,
-}
+struct Failure(Arc<str>);
 
 impl Disks {
     /// Starts a flusher for each device under these directories.
@@ -97,7 +95,7 @@ impl Disks {
             home.deliver(token, Outcome::Count(Ok(0)));
             return;
         };
-        let device = &self.dirs[usize::from(first.file.dir().0)].device;
+        let device = self.device(first.file.dir());
         device.requests.fetch_add(1, Ordering::Relaxed);
         let mut queue = device.lock();
         if let Some(failure) = queue.failed.clone() {
@@ -108,6 +106,22 @@ impl Disks {
         queue.waiting.push(Request { token, items, home: home.clone() });
         drop(queue);
         device.work.notify_one();
+    }
+
+    /// Syncs one file, on the calling thread. A failure takes its device offline, like that of a shared sync: it was a failure of
+    /// the device's flush, or the kernel has forgotten what else it knew to be wrong with the file.
+    pub(super) fn sync_file(&self, file: &File) -> io::Result<()> {
+        self.device(file.dir()).sync_one(file.path(), || rustix::fs::fdatasync(fd(file)))
+    }
+
+    /// Syncs a directory, in the same way.
+    pub(super) fn sync_dir(&self, dir: DirId, path: &Path) -> io::Result<()> {
+        let opened = std::fs::File::open(path)?;
+        self.device(dir).sync_one(path, || rustix::fs::fsync(&opened))
+    }
+
+    fn device(&self, dir: DirId) -> &Device {
+        &self.dirs[usize::from(dir.0)].device
     }
 
     /// Flushes and file syncs carried out, and requests they answered.
@@ -141,9 +155,6 @@ impl Device {
     fn serve(&self) {
         while let Some(requests) = self.next() {
             let result = self.sync_all(&requests);
-            if let Err(failure) = &result {
-                self.lock().failed = Some(failure.clone());
-            }
             for Request { token, home, .. } in requests {
                 home.deliver(token, Outcome::Count(result.clone().map(|()| 0).map_err(Into::into)));
             }
@@ -183,16 +194,23 @@ impl Device {
         let shared = shared.filter(|_| alone.is_empty());
         for file in alone.into_values().chain(shared) {
             self.syncs.fetch_add(1, Ordering::Relaxed);
-            rustix::fs::fdatasync(fd(file)).map_err(|error| {
-                let error = io::Error::from(error);
-                Failure {
-                    kind: error.kind(),
-                    text: format!("sync of {} failed, its device is offline: {error}", file.path().display())
-                        .into(),
-                }
-            })?;
+            rustix::fs::fdatasync(fd(file)).map_err(|error| self.fail(file.path(), error))?;
         }
         Ok(())
+    }
+
+    fn sync_one(&self, path: &Path, sync: impl FnOnce() -> rustix::io::Result<()>) -> io::Result<()> {
+        if let Some(failure) = self.lock().failed.clone() {
+            return Err(failure.into());
+        }
+        Ok(sync().map_err(|error| self.fail(path, error))?)
+    }
+
+    /// Takes the device offline. The first failure is the one that is told.
+    fn fail(&self, path: &Path, error: rustix::io::Errno) -> Failure {
+        let error = io::Error::from(error);
+        let text = format!("sync of {} failed, its device is offline: {error}", path.display());
+        self.lock().failed.get_or_insert(Failure(text.into())).clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -202,6 +220,61 @@ impl Device {
 
 impl From<Failure> for io::Error {
     fn from(failure: Failure) -> Self {
-        Self::new(failure.kind, failure.text.to_string())
+        Self::other(failure.0.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::blocking::run;
+    use super::super::{FileMode, Op};
+    use super::*;
+
+    #[test]
+    fn whatever_sync_fails_the_device_is_offline() {
+        for failing in ["sync file", "prepare", "shared sync"] {
+            let dir = tempfile::tempdir().unwrap();
+            let disks = Disks::start(&[DirFacts::probe(dir.path()).unwrap()], false).unwrap();
+            let open = |path: &str| match run(
+                Op::Create { dir: DirId(0), path: dir.path().join(path), mode: FileMode::Blocks },
+                &disks,
+            ) {
+                Outcome::Opened(Ok((file, _))) => file,
+                other => panic!("{other:?}"),
+            };
+            let good = open("good");
+            let sync = || run(Op::SyncFile { file: good.clone() }, &disks).into_count();
+            sync().unwrap();
+            // An eventfd cannot be synced.
+            let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
+            let bad = File::new(u64::MAX, DirId(0), Path::new("bad"), FileMode::Blocks, Some(event));
+            match failing {
+                "sync file" => {
+                    run(Op::SyncFile { file: bad }, &disks).into_count().unwrap_err();
+                }
+                "prepare" => {
+                    disks.sync_file(&bad).unwrap_err();
+                    let prepare = Op::Prepare { file: open("new"), from: 0, to: 4096, space: Space::Written };
+                    run(prepare, &disks).into_count().unwrap_err();
+                }
+                _ => {
+                    let home = Home::new().unwrap();
+                    disks.sync(Token(0), vec![SyncItem { file: bad, space: Space::Allocated }], &home);
+                    let mut done = Vec::new();
+                    while done.is_empty() {
+                        home.take(&mut done);
+                    }
+                    done.pop().unwrap().outcome.into_count().unwrap_err();
+                }
+            }
+            assert!(sync().is_err(), "after a failed {failing}");
+            let path = dir.path().to_owned();
+            assert!(run(Op::SyncDir { dir: DirId(0), path }, &disks).into_count().is_err());
+            let home = Home::new().unwrap();
+            disks.sync(Token(1), vec![SyncItem { file: good, space: Space::Allocated }], &home);
+            let mut done = Vec::new();
+            home.take(&mut done);
+            done.pop().expect("refused at once").outcome.into_count().unwrap_err();
+        }
     }
 }

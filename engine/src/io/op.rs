@@ -68,8 +68,8 @@ pub enum Op {
     /// Read up to `len` bytes at `pos`: [`Outcome::Received`], shorter at the end of the file.
     Read { file: File, pos: u64, len: usize },
     /// Make everything written to these files by operations that *completed before this one was submitted* durable:
-    /// [`Outcome::Count`]. Shared: one flush serves all requests that were waiting when it began. A failure is
-    /// final for the whole device: every later `Sync` on it fails as well.
+    /// [`Outcome::Count`]. Shared: one flush serves all requests that were waiting when it began. A failure of this, or of
+    /// any other operation that syncs, is final for the whole device: every later one on it fails as well.
     Sync { items: Vec<SyncItem> },
 
     // ---- jobs ----
