@@ -13,13 +13,18 @@ impl Log {
     /// Stops the log: waits until everything is written, durable and sealed, gives the active segment the form of a sealed
     /// one, and writes a checkpoint, so that the next open has nothing to scan. Appends are refused from now on.
     pub async fn close(self) -> Result<(), LogFailed> {
-        self.0.state.borrow_mut().changing = true;
+        let _alone = self.0.changes.take(1).await;
+        {
+            let mut state = self.0.state.borrow_mut();
+            (state.changing, state.closing) = (true, true);
+        }
         let result = self.finish().await;
         if let Err((doing, path, error)) = result {
             self.fail(doing, &path, error);
         }
         let failed = self.failed();
         self.end(LogFailed::Closed);
+        self.idle().await;
         let files = self.take_files();
         for file in files {
             // Everything in them is durable: what closing them says changes nothing.
@@ -68,14 +73,17 @@ impl Log {
         let end = self.marks().log_end;
         self.wait_written(end).await?;
         self.wait_durable(end).await?;
+        self.idle().await;
+        self.failed().map_or(Ok(()), Err)
+    }
+
+    /// Waits until none of the log's own tasks has anything on its way.
+    async fn idle(&self) {
         loop {
             let moved = self.0.moved.next();
             let prepared = self.0.prepared.next();
             let (preparing, busy) = {
                 let state = self.0.state.borrow();
-                if let Some(failed) = &state.failed {
-                    return Err(failed.clone());
-                }
                 let preparing = state.segments.values().any(|segment| segment.prepared.pending);
                 (
                     preparing,
@@ -87,7 +95,7 @@ impl Log {
             } else if busy {
                 moved.await;
             } else {
-                return Ok(());
+                return;
             }
         }
     }
@@ -101,6 +109,9 @@ impl Log {
     /// Removes the partition's directory: under another name first, so that it is gone at once whatever happens, then file by file.
     pub async fn remove(self) -> io::Result<()> {
         self.end(LogFailed::Closed);
+        // What a task of this log would still write by a name must not come into a directory made anew under it.
+        let _alone = self.0.changes.take(1).await;
+        self.idle().await;
         self.0.chunks.clear();
         let io = self.0.shard.io().clone();
         for file in self.take_files() {

@@ -134,6 +134,8 @@ struct State {
     no_space: bool,
     /// The log is being truncated, cleared or closed: appends must come again.
     changing: bool,
+    /// The log is being closed: what waits for space gives up.
+    closing: bool,
     /// How often offsets have been taken back, so that who waits for one of them is told.
     truncations: u64,
     /// Segments that have been left and are not sealed yet, in order.

@@ -106,6 +106,7 @@ impl Log {
             failed: None,
             no_space: false,
             changing: false,
+            closing: false,
             truncations: 0,
             to_seal: VecDeque::new(),
             sealer_runs: false,

@@ -53,7 +53,7 @@ impl Log {
         loop {
             let step = self.next_step();
             let went_on = match step {
-                Step::Rest => return,
+                Step::Rest => break,
                 Step::MarkGaps => self.mark_gaps().await,
                 Step::Create(base) => self.create_segment_file(base).await,
                 Step::Prepare(base, needed) => self.prepare_now(base, needed).await,
@@ -65,8 +65,12 @@ impl Log {
             };
             if !went_on {
                 self.0.state.borrow_mut().writer_runs = false;
-                return;
+                break;
             }
+        }
+        if self.failed().is_some() {
+            // No mark has moved, but who closes the log waits for this.
+            self.0.moved.notify();
         }
     }
 
@@ -319,8 +323,13 @@ impl Log {
         drop(state);
         let log = self.clone();
         self.0.shard.spawn(async move {
-            // What cannot be had ahead is asked for again when it is needed, and judged then.
-            let _ = log.prepare(base, 0).await;
+            match log.prepare(base, 0).await {
+                // Space that cannot be had ahead is asked for again when it is needed, and judged then.
+                Err(error) if !is_no_space(&error) => {
+                    log.fail("prepare space in", &log.log_path(base), error)
+                }
+                _ => {}
+            }
         });
         self.segment_mut(base, |segment| segment.prepared.pending = true);
     }
@@ -347,9 +356,10 @@ impl Log {
         result.map(drop)
     }
 
-    /// A full disk refuses appends until there is space again; anything else takes the log offline. Returns whether to go on.
+    /// A full disk refuses appends until there is space again, or the log is closed; anything else takes the log offline. Returns whether to go on.
     async fn no_space_or_fail(&self, doing: &'static str, error: io::Error) -> bool {
-        if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        let closing = self.0.state.borrow().closing;
+        if closing || !is_no_space(&error) {
             self.fail(doing, &self.0.place.path, error);
             return false;
         }
@@ -363,6 +373,10 @@ impl Log {
         let mut state = self.0.state.borrow_mut();
         work(state.segments.get_mut(&base).expect("the writer's segment exists"))
     }
+}
+
+fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// How long after finding the disk full the writer asks again.

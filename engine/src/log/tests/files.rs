@@ -3,6 +3,7 @@
 use super::super::*;
 use super::world::{World, batch};
 use crate::io::Op;
+use std::cell::Cell;
 
 /// Batches of this many bytes, header included.
 fn sized(bytes: i32) -> bytes::Bytes {
@@ -62,5 +63,110 @@ fn no_write_crosses_from_one_step_of_space_into_the_next() {
             assert_eq!(*crossed.borrow(), [0u64; 0], "round {round}");
             world.check_all(&log).await;
         });
+    }
+}
+
+#[test]
+fn space_that_fails_to_be_prepared_ahead_is_not_asked_for_again() {
+    let mut world = World::new();
+    world.run(LogConfig::default(), async move |log, world| {
+        world.append(&log, &batch(1, 100)).unwrap();
+        log.wait_durable(1).await.unwrap();
+        let fails = Cell::new(true);
+        world.control.borrow_mut().fails = Some(Box::new(move |op| {
+            let hit = matches!(op, Op::Prepare { .. }) && fails.replace(false);
+            hit.then_some(std::io::ErrorKind::Other)
+        }));
+        for end in 2..200 {
+            if world.append(&log, &batch(1, 3000)).is_err() || log.wait_durable(end).await.is_err() {
+                break;
+            }
+        }
+        assert!(matches!(log.failed(), Some(LogFailed::Storage { doing: "prepare space in", .. })));
+    });
+}
+
+#[test]
+fn a_log_on_a_full_disk_can_be_closed() {
+    let mut world = World::new();
+    world.run(LogConfig::default(), async move |log, world| {
+        world.control.borrow_mut().fails =
+            Some(Box::new(|op| matches!(op, Op::Prepare { .. }).then_some(std::io::ErrorKind::StorageFull)));
+        world.append(&log, &batch(1, 100)).unwrap();
+        let closed = log.close().await;
+        assert!(matches!(closed, Err(LogFailed::Storage { .. })), "{closed:?}");
+    });
+}
+
+#[test]
+fn a_removed_log_leaves_the_directory_to_the_next_of_its_name() {
+    let config = LogConfig { segment_bytes: 16 << 10, ..LogConfig::default() };
+    let mut world = World::new();
+    world.run(config, async move |log, world| {
+        // The sync with which a segment is sealed takes longer than it takes to make the directory anew.
+        let (cut, left) = (Rc::new(Cell::new(None)), Cell::new(100));
+        let is_cut = cut.clone();
+        world.control.borrow_mut().holds = Some(Box::new(move |op| {
+            if let Op::Truncate { file, .. } = op {
+                cut.set(cut.get().or(Some(file.id())));
+            }
+            let held = matches!(op, Op::SyncFile { file } if cut.get() == Some(file.id()));
+            held && left.replace(left.get() - 1) > 0
+        }));
+        // While operations are held, somebody must do something for the world to go on.
+        let (shard, ended) = (world.shard().clone(), Rc::new(Cell::new(false)));
+        let has_ended = ended.clone();
+        world.shard().spawn(async move {
+            while !has_ended.get() {
+                shard.yield_now().await;
+            }
+        });
+        for n in 0..8 {
+            world.append(&log, &batch(1, 3000 + n)).unwrap();
+        }
+        while is_cut.get().is_none() {
+            world.shard().yield_now().await;
+        }
+        let (place, cache) = (log.place_on_disk().clone(), Cache::new(0));
+        log.remove().await.expect("remove");
+        let next = Log::open(world.shard(), place.clone(), LogConfig::default(), &cache);
+        let (_next, _) = next.await.expect("a new log");
+        for _ in 0..150 {
+            world.shard().io().list(place.dir, place.path.clone()).await.unwrap();
+        }
+        let checkpoint = std::fs::read(world.path().join("ringlog.checkpoint")).unwrap();
+        let checkpoint = checkpoint::Checkpoint::decode(&checkpoint).expect("a checkpoint");
+        assert_eq!((checkpoint.offset, checkpoint.segment), (0, 0), "that of the new log");
+        ended.set(true);
+    });
+}
+
+#[test]
+fn a_log_that_is_closed_while_it_is_truncated_is_whole() {
+    for pause in 0..40 {
+        let mut world = World::new();
+        world.run(LogConfig::default(), async move |log, world| {
+            for _ in 0..10 {
+                world.append(&log, &batch(1, 3000)).unwrap();
+            }
+            log.wait_durable(10).await.unwrap();
+            let (truncating, shard) = (log.clone(), world.shard().clone());
+            world.shard().spawn(async move {
+                for _ in 0..pause {
+                    shard.yield_now().await;
+                }
+                drop(truncating.truncate_to(5).await);
+            });
+            log.close().await.unwrap();
+            for _ in 0..50 {
+                world.shard().yield_now().await;
+            }
+        });
+        world.run(LogConfig::default(), async move |log, world| {
+            let end = log.marks().log_end;
+            world.forget_from(end);
+            world.check_all(&log).await;
+        });
+        assert_eq!(world.recovered.scanned_bytes + world.recovered.cut_bytes, 0, "pause {pause}");
     }
 }
