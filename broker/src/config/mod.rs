@@ -7,6 +7,7 @@ mod broker_keys;
 mod kept_keys;
 mod kind;
 mod listeners;
+mod properties;
 mod settings;
 mod topic;
 mod topic_keys;

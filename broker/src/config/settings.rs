@@ -4,6 +4,7 @@
 
 use super::broker_keys::{BROKER_KEYS, broker_key};
 use super::kept_keys::is_kept;
+use super::properties::{self, Property};
 use super::topic_keys::topic_key;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -64,16 +65,10 @@ impl Settings {
             })?;
             return self.set_table("", &table, &source);
         }
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with(['#', '!']) {
-                continue;
-            }
-            if !line.contains('=') {
-                let why = format!("line {}: expected name=value", number + 1);
-                return Err(ConfigError::Syntax { source, why });
-            }
-            self.set_pair(line, source.clone())?;
+        let all =
+            properties::parse(text).map_err(|why| ConfigError::Syntax { source: source.clone(), why })?;
+        for Property { name, value } in all {
+            self.set(&name, &value, source.clone())?;
         }
         Ok(())
     }
@@ -244,7 +239,7 @@ mod tests {
     #[test]
     fn toml_and_properties_say_the_same() {
         let toml = "num.partitions = 4\n[log]\ndirs = [\"/a\", \"/b\"]\nretention.ms = -1\n";
-        let properties = "# four\nnum.partitions=4\n\nlog.dirs = /a,/b\nlog.retention.ms=-1\n";
+        let properties = "# four\nnum.partitions:4\n\nlog.dirs = /a,\\\n    /b\nlog.retention.ms=-1\n";
         for settings in [file("x.toml", toml), file("server.properties", properties)] {
             let settings = settings.expect("both are right");
             assert_eq!(settings.get("num.partitions"), "4");
@@ -277,7 +272,7 @@ mod tests {
         check("num.partitions=0", "num.partitions=0: expected a whole number from 1 to 2147483647");
         check("num.partitions", "`num.partitions`: expected NAME=VALUE");
         assert!(file("x.toml", "num.partitions = ").is_err());
-        assert!(file("server.properties", "num.partitions 3").is_err());
+        assert!(file("server.properties", "num.partitions").is_err());
     }
 
     #[test]
