@@ -16,8 +16,8 @@ use std::collections::VecDeque;
 pub struct Appending(Stage);
 
 enum Stage {
-    Placed(Placed),
-    InLine(Receiver<Result<Placed, AppendRefusal>>),
+    Placed(Placed, Partition),
+    InLine(Receiver<Result<Placed, AppendRefusal>>, Partition),
     Refused(AppendRefusal),
 }
 
@@ -71,19 +71,19 @@ impl Appending {
 
     /// Waits until it may be acknowledged.
     pub async fn acknowledged(self) -> Result<Acknowledged, AppendRefusal> {
-        let placed = match self.0 {
-            Stage::Placed(placed) => placed,
+        let (placed, partition) = match self.0 {
+            Stage::Placed(placed, partition) => (placed, partition),
             Stage::Refused(refusal) => return Err(refusal),
-            Stage::InLine(placed) => match placed.await {
-                Some(placed) => placed?,
-                None => return Err(AppendRefusal::code(ErrorCode::KafkaStorageError)),
+            Stage::InLine(placed, partition) => match placed.await {
+                Some(placed) => (placed?, partition),
+                None => return Err(AppendRefusal::code(partition.lost())),
             },
         };
         let Some(ack) = placed.ack else { return Ok(placed.acknowledged) };
         match ack.await {
             Some(Acked::Reached) => Ok(placed.acknowledged),
             Some(Acked::TimedOut) => Err(AppendRefusal::code(ErrorCode::RequestTimedOut)),
-            Some(Acked::Failed) | None => Err(AppendRefusal::code(ErrorCode::KafkaStorageError)),
+            Some(Acked::Failed) | None => Err(AppendRefusal::code(partition.lost())),
         }
     }
 }
@@ -117,12 +117,12 @@ impl Partition {
         }
         if self.0.backlog.borrow().line.is_empty() {
             match self.place(records, acks, deadline) {
-                Ok(placed) => return Appending(Stage::Placed(placed)),
+                Ok(placed) => return Appending(Stage::Placed(placed, self.clone())),
                 Err(AppendError::Busy) => {}
                 Err(error) => return Appending(Stage::Refused(refusal(&error))),
             }
         }
-        Appending(Stage::InLine(self.stand_in_line(records, acks, deadline)))
+        Appending(Stage::InLine(self.stand_in_line(records, acks, deadline), self.clone()))
     }
 
     /// Answers producers whose time is up.

@@ -23,7 +23,7 @@ use acks::Waiting;
 use leader::Backlog;
 use ringlog_engine::log::{self, Log, LogConfig};
 use ringlog_engine::shard::Shard;
-use ringlog_wire::Uuid;
+use ringlog_wire::{ErrorCode, Uuid};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
@@ -155,6 +155,14 @@ impl Partition {
         self.0.state.set(State::Closing);
         self.fail_waiting();
         self.0.parked.wake_all();
+    }
+
+    /// What those are told whose answer will not come: the log has failed, or the topic is being deleted.
+    fn lost(&self) -> ErrorCode {
+        match self.0.state.get() {
+            State::Closing => ErrorCode::NotLeaderOrFollower,
+            State::Online | State::Failed => ErrorCode::KafkaStorageError,
+        }
     }
 
     fn durability(&self) -> Durability {

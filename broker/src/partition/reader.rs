@@ -121,7 +121,8 @@ impl Partition {
             return Ok(found);
         }
         let limit = ReadLimit { up_to, bytes_max: read.bytes_max, at_least_one: read.at_least_one };
-        let parts = self.0.log.read_with_files(read.from, limit).await.map_err(|error| refusal(&error))?;
+        let parts =
+            self.0.log.read_with_files(read.from, limit).await.map_err(|error| self.refusal(&error))?;
         found.bytes = parts.bytes;
         found.is_full = parts.bytes >= read.bytes_max / 2;
         found.records = parts.parts.into_iter().map(part).collect();
@@ -152,7 +153,7 @@ impl Partition {
             Sought::MaxTimestamp => self.0.log.max_timestamp().await,
             Sought::Time(time) => self.0.log.offset_for_time(time).await,
         };
-        match found.map_err(|error| refusal(&error))?.filter(|found| found.offset < visible) {
+        match found.map_err(|error| self.refusal(&error))?.filter(|found| found.offset < visible) {
             Some(TimedOffset { offset, timestamp, leader_epoch }) => {
                 Ok(Some(Offset { offset, timestamp: Some(timestamp), leader_epoch }))
             }
@@ -182,6 +183,13 @@ impl Partition {
         })
     }
 
+    fn refusal(&self, error: &ReadError) -> ReadRefusal {
+        match error {
+            ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+            _ => self.lost(),
+        }
+    }
+
     /// Whether a client that knows this epoch speaks with the leader it thinks.
     fn check_epoch(&self, known: Option<i32>) -> Result<(), ReadRefusal> {
         match self.0.state.get() {
@@ -201,12 +209,5 @@ fn part(part: ReadPart) -> Part {
     match part {
         ReadPart::Bytes(bytes) => Part::Bytes(bytes),
         ReadPart::File { file, pos, len } => Part::File { file, pos, len: len as u64 },
-    }
-}
-
-fn refusal(error: &ReadError) -> ReadRefusal {
-    match error {
-        ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
-        _ => ErrorCode::KafkaStorageError,
     }
 }

@@ -11,6 +11,7 @@ use ringlog_engine::io::{DirId, Io, Socket, Stream};
 use ringlog_engine::log::Cache;
 use ringlog_engine::shard::{ShardId, mesh_ends};
 use ringlog_wire::create_topics::{CreatableTopic, CreateTopicsRequest};
+use ringlog_wire::delete_topics::DeleteTopicsRequest;
 use ringlog_wire::fetch::{FetchRequest, FetchResponse};
 use ringlog_wire::init_producer_id::InitProducerIdRequest;
 use ringlog_wire::produce::ProduceRequest;
@@ -395,6 +396,52 @@ fn a_change_whose_client_hangs_up_is_done_whole_or_not_at_all() {
         world.stop();
     }
     assert_eq!(answered, seeds(20) * 10);
+}
+
+#[test]
+fn producers_of_a_topic_that_is_deleted_are_sent_elsewhere() {
+    let mut sent_away = 0;
+    for seed in 0..seeds(20) {
+        let mut world = World::new(3000 + seed);
+        let codes = Rc::new(RefCell::new(Vec::new()));
+        let finished = Rc::new(Cell::new(0));
+        for writer in 0..4_u8 {
+            let (actor, mut client) = world.connect();
+            let (codes, finished) = (codes.clone(), finished.clone());
+            world.sim.shard(actor).spawn(async move {
+                let mut code = ErrorCode::None;
+                while code == ErrorCode::None {
+                    let mut ids = Vec::new();
+                    for number in 0..10 {
+                        let batch = value_batch((writer, number), (-1, -1, -1));
+                        let request = produce("t", i32::from(writer), batch, if number < 5 { 1 } else { -1 });
+                        ids.push(client.send(9, &request).await.expect("the broker stays"));
+                    }
+                    for id in ids {
+                        let answer = client.receive::<ProduceRequest>(9, id).await.expect("the broker stays");
+                        code = answer.responses[0].partition_responses[0].error_code;
+                        codes.borrow_mut().push(code);
+                    }
+                }
+                finished.set(finished.get() + 1);
+            });
+        }
+        for _ in 0..world.sim.random_below(3000) {
+            world.sim.step().unwrap();
+        }
+        let (actor, mut client) = world.connect();
+        let delete = DeleteTopicsRequest { topic_names: vec!["t".into()], ..Default::default() };
+        let deleted = world.sim.run(actor, async move { client.call(5, &delete).await });
+        assert_eq!(deleted.expect("the broker stays").responses[0].error_code, ErrorCode::None);
+        world.sim.run_until(|| finished.get() == 4).unwrap();
+        let codes = codes.take();
+        let away = [ErrorCode::NotLeaderOrFollower, ErrorCode::UnknownTopicOrPartition];
+        let strange = codes.iter().find(|code| **code != ErrorCode::None && !away.contains(code));
+        assert_eq!(strange, None, "seed {seed}");
+        sent_away += codes.iter().filter(|code| **code == ErrorCode::NotLeaderOrFollower).count();
+        world.stop();
+    }
+    assert!(sent_away > 0, "no produce was in hand when its topic was deleted");
 }
 
 fn create(name: &str) -> CreateTopicsRequest {
