@@ -114,6 +114,8 @@ struct Snapshot {
     busy_nanos: u64,
     io: Counters,
     partitions: Vec<PartitionSizes>,
+    /// Partitions whose log could not be opened.
+    unopened: usize,
 }
 
 /// One partition's figures.
@@ -168,6 +170,7 @@ impl Snapshot {
             busy_nanos: broker.shard().load().awake_nanos(),
             io: broker.shard().io().counters(),
             partitions: partitions.collect(),
+            unopened: broker.unopened(),
         }
     }
 }
@@ -199,7 +202,8 @@ impl Scrapes {
         let (scrapes, broker) = (self.clone(), broker.clone());
         let shard = broker.shard().clone();
         shard.spawn(async move {
-            while !broker.is_stopping() {
+            // A broker that stops is alive to its end.
+            loop {
                 let asked = scrapes.next(broker.shard().id().0).await;
                 // A scrape that has given up does not read.
                 let _ = asked.try_send(Snapshot::of(&broker));
@@ -207,9 +211,9 @@ impl Scrapes {
         });
     }
 
-    /// Clients can connect.
-    pub fn set_ready(&self) {
-        self.ready.store(true, Ordering::Release);
+    /// Whether clients can connect, from now on.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Release);
     }
 
     /// Whether clients can connect.
@@ -393,15 +397,21 @@ fn drivers(out: &mut Text, shards: &[Snapshot]) {
 
 fn partitions(out: &mut Text, shards: &[Snapshot]) {
     let all = || shards.iter().flat_map(|shard| &shard.partitions);
+    let unopened = shards.iter().map(|shard| shard.unopened as u64).sum::<u64>();
     let leaders = all().count() as u64;
-    out.one("kafka_server_replicamanager_partitioncount", "gauge", "Partitions of this broker.", leaders);
+    out.one(
+        "kafka_server_replicamanager_partitioncount",
+        "gauge",
+        "Partitions of this broker.",
+        leaders + unopened,
+    );
     out.one("kafka_server_replicamanager_leadercount", "gauge", "Partitions this broker leads.", leaders);
     let offline = all().filter(|partition| partition.offline).count() as u64;
     out.one(
         "kafka_server_replicamanager_offlinereplicacount",
         "gauge",
-        "Partitions whose log has failed.",
-        offline,
+        "Partitions whose log has failed, or could not be opened.",
+        offline + unopened,
     );
     type Figure = (&'static str, &'static str, fn(&PartitionSizes) -> i128);
     let figures: [Figure; 6] = [
@@ -455,6 +465,7 @@ mod tests {
             requests: metrics.0.requests.borrow().clone(),
             errors: metrics.0.errors.borrow().clone(),
             connections: 2,
+            unopened: 1,
             ..Snapshot::default()
         };
         let text = exposition(&[snapshot.clone(), snapshot]);
@@ -465,6 +476,9 @@ mod tests {
             "kafka_network_requestmetrics_totaltime_seconds_bucket{request=\"Produce\",le=\"0.0001\"} 2",
             "kafka_network_requestmetrics_totaltime_seconds_bucket{request=\"Produce\",le=\"+Inf\"} 4",
             "kafka_server_socketservermetrics_connection_count 4",
+            "kafka_server_replicamanager_partitioncount 2",
+            "kafka_server_replicamanager_leadercount 0",
+            "kafka_server_replicamanager_offlinereplicacount 2",
         ] {
             assert!(text.lines().any(|have| have == line), "{line}\nin\n{text}");
         }

@@ -106,10 +106,11 @@ async fn serve_shard<W: Write + Send + 'static>(
     if process.gate.all_well() {
         if id == ShardId(0) {
             process.reservations.lock().expect("no shard panics").clear();
-            process.scrapes.set_ready();
+            process.scrapes.set_ready(true);
             announce(&process);
         }
         process.stop.wait().await;
+        process.scrapes.set_ready(false);
     }
     broker.drain().await;
     process.gate.pass(true).await;

@@ -1,6 +1,6 @@
 //! Bringing a shard in line with the image: partitions are opened, configured and removed.
 
-use super::{Broker, PendingAnswer, identity};
+use super::{Broker, PendingAnswer, Stage, identity};
 use crate::calls::{Answer, Call};
 use crate::cluster::{DataDirs, Image, Topic};
 use crate::partition::{Lead, Partition, PartitionId, log_config};
@@ -103,6 +103,16 @@ impl Broker {
                 }
             }
         }
+    }
+
+    /// Partitions of this shard that are not there though nobody opens them any more: something is wrong with their logs.
+    pub fn unopened(&self) -> usize {
+        if self.stage() >= Stage::Drained {
+            return 0;
+        }
+        let opening = self.0.opening.borrow();
+        let open = self.0.partitions.borrow();
+        self.owned(&self.image()).iter().filter(|id| !open.contains_key(id) && !opening.contains(id)).count()
     }
 
     async fn open(&self, id: PartitionId) {
