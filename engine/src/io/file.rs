@@ -4,6 +4,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An open file. Clones share one descriptor, and may be used by the Drivers of all shards.
 ///
@@ -19,12 +20,14 @@ struct Inner {
     path: Box<Path>,
     /// `None` in the simulator, which keeps its files by `id`.
     fd: Option<OwnedFd>,
+    /// Has been given to [`super::Op::Close`].
+    closed: AtomicBool,
 }
 
 impl File {
     /// Wraps what a Driver opened. `id` is unique within the process (or the simulated world).
     pub fn new(id: u64, dir: DirId, path: &Path, mode: FileMode, fd: Option<OwnedFd>) -> Self {
-        Self(Arc::new(Inner { id, mode, dir, path: path.into(), fd }))
+        Self(Arc::new(Inner { id, mode, dir, path: path.into(), fd, closed: AtomicBool::new(false) }))
     }
 
     /// Unique within the process; never reused.
@@ -50,6 +53,16 @@ impl File {
     /// The descriptor; `None` in the simulator.
     pub fn fd(&self) -> Option<&OwnedFd> {
         self.0.fd.as_ref()
+    }
+
+    /// Notes that it is being closed: the descriptor goes with the last clone, and no Driver may hold it longer.
+    pub(super) fn close(&self) {
+        self.0.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is being closed, though other clones may still be read from.
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Relaxed)
     }
 }
 

@@ -186,14 +186,14 @@ impl UringDriver {
                 entry_on!(fd, |fd| opcode::PollAdd::new(fd, events))
             }
             Work::Write { file, pos, bytes, written } => {
-                let fd = slots.of(ring, file.id(), super::blocking::fd(file));
+                let fd = slots.of_file(ring, file);
                 let rest = &bytes[*written..];
                 let want = u32::try_from(rest.len()).expect("a write is below 4 GiB");
                 let (at, pos) = (rest.as_ptr(), *pos + *written as u64);
                 entry_on!(fd, |fd| opcode::Write::new(fd, at, want).offset(pos))
             }
             Work::Read { file, pos, buffer, len } => {
-                let fd = slots.of(ring, file.id(), super::blocking::fd(file));
+                let fd = slots.of_file(ring, file);
                 let filled = buffer.len();
                 let room = &mut buffer.spare_capacity_mut()[..*len - filled];
                 let want = u32::try_from(room.len()).expect("a read is below 4 GiB");
@@ -529,6 +529,7 @@ impl Driver for UringDriver {
             }
             op => {
                 if let Op::Close { file } = &op {
+                    file.close();
                     self.slots.release(&self.ring, file.id());
                 }
                 self.counters.jobs += 1;
@@ -728,6 +729,16 @@ impl Slots {
         }
     }
 
+    /// A file that is being closed gets no slot any more: nobody would take it back, and the ring would keep the file open.
+    fn of_file(&mut self, ring: &IoUring, file: &File) -> Target {
+        let fd = super::blocking::fd(file);
+        if file.is_closed() {
+            Target::Descriptor(types::Fd(fd.as_raw_fd()))
+        } else {
+            self.of(ring, file.id(), fd)
+        }
+    }
+
     fn release(&mut self, ring: &IoUring, id: u64) {
         let Some(slot) = self.slot_of.remove(&id) else { return };
         let cleared = ring.submitter().register_files_update(slot, &[-1]);
@@ -791,5 +802,45 @@ pub(super) fn refusal(error: &io::Error) -> String {
             "io_uring is refused for want of lockable memory: raise `ulimit -l` (LimitMEMLOCK=infinity in a systemd unit)".into()
         }
         _ => format!("io_uring is refused: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::host::IoChoice;
+    use super::*;
+    use crate::io::DirId;
+
+    fn driver(dir: &std::path::Path) -> Option<UringDriver> {
+        UringDriver::try_ring().ok()?;
+        let host = Host::open(&[dir.to_owned()], IoChoice::Uring).unwrap();
+        Some(UringDriver::new(host).unwrap())
+    }
+
+    fn end(driver: &mut UringDriver, token: Token, op: Op) -> Outcome {
+        let mut done = Vec::new();
+        driver.submit(token, op);
+        loop {
+            driver.turn(Wait::Forever, &mut done);
+            if let Some(at) = done.iter().position(|completion| completion.token == token) {
+                return done.swap_remove(at).outcome;
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_read_while_it_is_closed_does_not_stay_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(mut driver) = driver(dir.path()) else { return };
+        let create = Op::Create { dir: DirId(0), path: dir.path().join("file"), mode: FileMode::Blocks };
+        let Outcome::Opened(Ok((file, _))) = end(&mut driver, Token(0), create) else { panic!("created") };
+        let slots = driver.slots.free.len();
+        let read = || Op::Read { file: file.clone(), pos: 0, len: 4096 };
+        assert!(end(&mut driver, Token(1), read()).into_bytes().unwrap().is_empty());
+        assert_eq!(driver.slots.free.len(), slots - 1);
+        end(&mut driver, Token(2), Op::Close { file: file.clone() }).into_count().unwrap();
+        // A reader has been going through the file, and goes on.
+        assert!(end(&mut driver, Token(3), read()).into_bytes().unwrap().is_empty());
+        assert_eq!(driver.slots.free.len(), slots);
     }
 }
