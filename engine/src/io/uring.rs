@@ -570,11 +570,12 @@ impl Driver for UringDriver {
         self.take_jobs(done);
         done.append(&mut self.done);
         let wait = if done.is_empty() { wait } else { Wait::None };
-        let sleeps = wait != Wait::None && {
+        if wait != Wait::None {
             self.arm_wakeup();
-            self.home.wakeup.may_sleep()
-        };
+        }
         self.drain_overflow();
+        // Who sleeps must have handed over all there is: what would end the sleep may be among the rest.
+        let sleeps = wait != Wait::None && self.overflow.is_empty() && self.home.wakeup.may_sleep();
         match wait {
             Wait::Until(at) if sleeps => self.enter(1, Some(at)),
             Wait::Forever if sleeps => self.enter(1, None),
@@ -842,5 +843,20 @@ mod tests {
         // A reader has been going through the file, and goes on.
         assert!(end(&mut driver, Token(3), read()).into_bytes().unwrap().is_empty());
         assert_eq!(driver.slots.free.len(), slots);
+    }
+
+    #[test]
+    fn nobody_sleeps_before_all_is_handed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(mut driver) = driver(dir.path()) else { return };
+        let (listener, _) = net::listen("127.0.0.1:0".parse().unwrap(), SocketFlags::empty()).unwrap();
+        // Nobody connects: none of these ends.
+        for token in 0..u64::from(SUBMISSIONS) + 10 {
+            driver.submit(Token(token), Op::Accept { listener: listener.clone() });
+        }
+        assert!(!driver.overflow.is_empty());
+        let at = Instant::from_nanos(driver.now().as_nanos() + 10_000_000_000);
+        driver.turn(Wait::Until(at), &mut Vec::new());
+        assert!(driver.now() < at, "it slept while operations, and its own wakeup, waited to be handed over");
     }
 }
