@@ -153,7 +153,8 @@ fn measure(disk: &str, amount: Amount, way: &Way<'_>) -> Cost {
         own: micros(sum.own) / operations,
         switches: sum.switches as f64 / operations,
         flushes: sum.flushes as f64 / operations,
-        others: sum.others.as_secs_f64() / sum.wall.as_secs_f64(),
+        // Taken from sums: both count in hundredths, and one may be a count ahead of the other.
+        others: sum.user.saturating_sub(sum.own_user).as_secs_f64() / sum.wall.as_secs_f64(),
         amplification: (sum.sectors * 512) as f64 / (amount.bytes * runs as u64) as f64,
     }
 }
@@ -163,7 +164,8 @@ fn measure(disk: &str, amount: Amount, way: &Way<'_>) -> Cost {
 struct Reading {
     wall: Duration,
     idle: Duration,
-    others: Duration,
+    user: Duration,
+    own_user: Duration,
     own: Duration,
     switches: u64,
     sectors: u64,
@@ -174,15 +176,15 @@ impl Reading {
     fn now(disk: &str) -> Self {
         let (sectors, flushes) = disk_counts(disk);
         let ((idle, user), switches) = (machine_idle_and_user(), own_switches());
-        let others = user.saturating_sub(own_user());
         let own = Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).expect("time is positive");
-        Self { wall: monotonic(), idle, others, own, switches, sectors, flushes }
+        Self { wall: monotonic(), idle, user, own_user: own_user(), own, switches, sectors, flushes }
     }
 
     fn add(&mut self, before: &Self, after: &Self) {
         self.wall += after.wall - before.wall;
         self.idle += after.idle - before.idle;
-        self.others += after.others.saturating_sub(before.others);
+        self.user += after.user - before.user;
+        self.own_user += after.own_user - before.own_user;
         self.own += after.own - before.own;
         self.switches += after.switches - before.switches;
         self.sectors += after.sectors - before.sectors;
