@@ -66,13 +66,19 @@ impl Log {
         }
     }
 
-    /// Makes a sealed segment's indexes again from the headers of its batches.
+    /// Makes a sealed segment's indexes again from the headers of its batches, up to the first that makes no sense: who reads there
+    /// meets it.
     async fn rebuild_indexes(&self, base: Offset, size: u64) -> io::Result<Option<Indexes>> {
         let Some(file) = self.file_to_read(base).await? else { return Ok(None) };
         let interval = self.0.state.borrow().config.index_interval_bytes;
         let mut segment = Segment::new(base, 0);
         let mut scan = Scan::new(self.0.shard.io(), file, 0, size);
+        let mut end = base;
         while let Some(header) = scan.peek().await? {
+            if !segment.may_hold(&header, end) {
+                break;
+            }
+            end = header.next_offset();
             segment.note(&header, interval);
             scan.skip(&header);
         }

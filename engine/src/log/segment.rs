@@ -90,6 +90,14 @@ impl Segment {
         self.size += len;
     }
 
+    /// Whether a batch whose header alone has been read may come next, after one that ended at `end`: what is damaged must not
+    /// come into the indexes, which only go forward.
+    pub(super) fn may_hold(&self, header: &Header, end: Offset) -> bool {
+        header.base_offset >= end
+            && header.last_offset() - self.base <= i64::from(i32::MAX)
+            && u32::try_from(self.size).is_ok()
+    }
+
     /// Adds the last entry of the time index: the segment gets no more batches.
     pub(super) fn end_time_index(&mut self) {
         let indexes = self.indexes.as_mut().expect("a segment not yet sealed has its indexes");

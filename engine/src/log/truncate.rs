@@ -170,7 +170,11 @@ impl Log {
         let mut end = base;
         if let Some(file) = self.file_to_read(base).await.map_err(io_error)? {
             let mut scan = Scan::new(io, file, 0, size);
-            while let Some(header) = scan.peek().await.map_err(io_error)? {
+            while scan.pos() < size {
+                let header = scan.peek().await.map_err(io_error)?;
+                let Some(header) = header.filter(|header| segment.may_hold(header, end)) else {
+                    return Err(ReadError::Corrupt { file: path, pos: scan.pos(), offset });
+                };
                 if header.last_offset() >= offset {
                     break;
                 }

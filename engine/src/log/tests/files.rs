@@ -170,3 +170,38 @@ fn a_log_that_is_closed_while_it_is_truncated_is_whole() {
         assert_eq!(world.recovered.scanned_bytes + world.recovered.cut_bytes, 0, "pause {pause}");
     }
 }
+
+#[test]
+fn a_damaged_header_in_a_sealed_segment_stops_nobody_but_who_reads_it() {
+    let config = LogConfig { segment_bytes: 16 << 10, index_interval_bytes: 512, ..LogConfig::default() };
+    // The base offset goes back, or far ahead.
+    for damage in [[0; 8], i64::MAX.to_be_bytes(), (1i64 << 40).to_be_bytes()] {
+        let mut world = World::new();
+        world.cache_bytes = 0;
+        world.run(config.clone(), async move |log, world| {
+            for _ in 0..30 {
+                world.append(&log, &batch(1, 1000)).unwrap();
+            }
+            log.close().await.unwrap();
+        });
+        let segment = &world.segment_files()[0];
+        let file = std::fs::OpenOptions::new().write(true).open(segment).unwrap();
+        let third = 3 * (1000 + crate::batch::HEADER_LEN) as u64;
+        std::os::unix::fs::FileExt::write_all_at(&file, &damage, third).unwrap();
+        std::fs::remove_file(segment.with_extension("index")).unwrap();
+        world.run(config.clone(), async move |log, _| {
+            let limit = ReadLimit { up_to: 30, bytes_max: 1, at_least_one: true };
+            for from in [0, 1, 2, 29] {
+                let bytes = super::world::joined(&log.read(from, limit).await.unwrap());
+                assert_eq!(crate::batch::Header::parse(&bytes).unwrap().base_offset, from);
+            }
+            // What comes of it is not the point, but that something does.
+            drop(log.read(4, limit).await);
+            let truncated = log.truncate_to(8).await;
+            assert!(
+                matches!(truncated, Err(TruncateError::Read(ReadError::Corrupt { .. }))),
+                "{truncated:?}"
+            );
+        });
+    }
+}
