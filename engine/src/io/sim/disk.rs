@@ -443,6 +443,24 @@ impl Disk {
         matches!(self.nodes[&inode], Node::File(_)).then(|| self.content(inode).live().to_vec())
     }
 
+    /// The paths of all files there are.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut dirs = vec![(ROOT, self.root.clone())];
+        while let Some((dir, path)) = dirs.pop() {
+            let Some(Node::Dir(entries)) = self.nodes.get(&dir) else {
+                panic!("only directories are put there")
+            };
+            for (name, inode) in &entries.live {
+                match &self.nodes[inode] {
+                    Node::Dir(_) => dirs.push((*inode, path.join(name))),
+                    Node::File(_) => files.push(path.join(name)),
+                }
+            }
+        }
+        files
+    }
+
     /// Puts a durable file there, with the directories above it.
     pub(super) fn put(&mut self, path: &Path, content: &[u8]) -> io::Result<()> {
         if let Some(above) = path.parent() {

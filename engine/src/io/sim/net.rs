@@ -431,6 +431,9 @@ impl World {
         for id in listeners {
             if self.machine_of(self.net.listeners[&id].driver) == machine {
                 let listener = self.net.listeners.remove(&id).expect("just seen");
+                // Who is on the way to it does not get to whoever listens there next.
+                let on_the_way = self.take_arrivals(listener.address);
+                on_the_way.into_iter().for_each(|end| self.reset_later(end));
                 listener.backlog.into_iter().for_each(|(end, _)| self.reset_later(end));
             }
         }

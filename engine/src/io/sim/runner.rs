@@ -11,9 +11,18 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
+
+impl Drop for Sim {
+    /// What a shard's tasks have left behind may hold the world for ever; its disks and what is on their way need not stay.
+    fn drop(&mut self) {
+        if let Ok(mut world) = self.world.try_borrow_mut() {
+            world.forget();
+        }
+    }
+}
 
 /// One machine: its disks outlive its processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -283,6 +292,11 @@ impl Sim {
     /// A file's content as a live process would read it; `None` where there is none.
     pub fn read_file(&self, machine: MachineId, dir: DirId, path: impl AsRef<Path>) -> Option<Vec<u8>> {
         self.world.borrow_mut().disk(machine.0, dir).content_of(path.as_ref())
+    }
+
+    /// The paths of all files of a data directory, as a live process would find them.
+    pub fn files(&self, machine: MachineId, dir: DirId) -> Vec<PathBuf> {
+        self.world.borrow_mut().disk(machine.0, dir).files()
     }
 
     /// Puts a durable file there, and the directories above it.

@@ -9,6 +9,7 @@ use crate::io::{Completion, Counters, DirId, File, Instant, Op, Outcome, Token, 
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -143,6 +144,19 @@ impl World {
         let at = self.now + Duration::from_nanos(span);
         let order = self.random.bits();
         self.events.insert((at, order), event);
+    }
+
+    /// The connections on their way to an address, which will not arrive.
+    pub(super) fn take_arrivals(&mut self, address: SocketAddr) -> Vec<u64> {
+        let mut ends = Vec::new();
+        self.events.retain(|_, event| match event {
+            Event::Net(NetEvent::Arrived { listener_address, end, .. }) if *listener_address == address => {
+                ends.push(*end);
+                false
+            }
+            _ => true,
+        });
+        ends
     }
 
     // ---- machines and Drivers ----
@@ -367,6 +381,14 @@ impl World {
             disk.kill(&mut self.random);
         }
         self.note(4, machine as u64, 0, 0);
+    }
+
+    /// The world ends: nothing of it is looked at any more.
+    pub(super) fn forget(&mut self) {
+        self.drivers.iter_mut().for_each(|driver| driver.alive = false);
+        self.events.clear();
+        self.machines.clear();
+        self.net = Net::default();
     }
 
     // ---- the trace ----
