@@ -6,7 +6,7 @@
 //! ```
 
 use crate::broker::{Broker, Parts, remove_leftovers};
-use crate::calls::{Answer, Call, MeshEnds};
+use crate::calls::MeshEnds;
 use crate::cluster::{Controller, DataDirs};
 use crate::config::{BrokerConfig, ListenAddress};
 use crate::http;
@@ -89,12 +89,11 @@ async fn serve_shard<W: Write + Send + 'static>(
 ) -> Result<(), ServeError> {
     let id = shard.id();
     let mesh = Mesh::open(&shard, ends);
-    let shards = mesh.shards();
-    let cache = Cache::new(process.config.cache_bytes / usize::from(shards));
+    let cache = Cache::new(process.config.cache_bytes / usize::from(mesh.shards()));
     let broker = Broker::start(Parts { shard, mesh, config: process.config.clone(), cache });
     process.scrapes.serve(&broker);
     let mut result = match id {
-        ShardId(0) => lead(&broker, shards).await,
+        ShardId(0) => lead(&broker).await,
         _ => Ok(()),
     };
     // Who connects meets a shard that knows the topics and whom to ask for more.
@@ -127,7 +126,7 @@ fn listen(broker: &Broker, addresses: &[SocketAddr]) -> Result<(), ServeError> {
 }
 
 /// What shard 0 does before anybody may connect: the directories, the metadata, the partitions of every shard.
-async fn lead(broker: &Broker, shards: u16) -> Result<(), ServeError> {
+pub async fn lead(broker: &Broker) -> Result<(), ServeError> {
     let config = broker.config().clone();
     let io = broker.shard().io().clone();
     let dirs = DataDirs::open(&io, &config.data_dirs, config.node_id)
@@ -137,11 +136,7 @@ async fn lead(broker: &Broker, shards: u16) -> Result<(), ServeError> {
         ServeError(format!("remove what deleted topics have left in the data directories: {error}"))
     })?;
     let dirs = Arc::new(dirs);
-    for id in (0..shards).map(ShardId) {
-        let Answer::Done = broker.ask(id, Call::Directories(dirs.clone())).await else {
-            unreachable!("there is nothing to tell about directories");
-        };
-    }
+    broker.use_directories(dirs.clone()).await;
     let publisher = broker.clone();
     let publish: crate::cluster::Publish = Box::new(move |image| {
         let broker = publisher.clone();
