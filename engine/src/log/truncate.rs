@@ -104,6 +104,10 @@ impl Log {
     /// that consumers may see. Returns the log start.
     pub async fn delete_before(&self, offset: Offset) -> Result<Offset, TruncateError> {
         let _alone = self.0.changes.take(1).await;
+        // It may be the last deletion that has failed: the log start has moved and is not on disk.
+        if let Some(failed) = self.failed() {
+            return Err(failed.into());
+        }
         let marks = self.marks();
         if offset > marks.log_end {
             return Err(TruncateError::OutOfRange { log_end: marks.log_end });
