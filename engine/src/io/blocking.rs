@@ -144,13 +144,11 @@ fn read(file: &File, pos: u64, len: usize) -> io::Result<Bytes> {
 }
 
 fn prepare(file: &File, from: u64, to: u64, space: Space, disks: &Disks) -> io::Result<()> {
-    match rustix::fs::fallocate(fd(file), FallocateFlags::empty(), from, to - from) {
-        Err(rustix::io::Errno::OPNOTSUPP) => rustix::fs::ftruncate(fd(file), to)?,
-        result => result?,
-    }
     match space {
-        Space::Allocated => Ok(()),
-        // Within the file's size already: writes that extend a file shut out those of the shard for as long as they take.
+        Space::Allocated => match rustix::fs::fallocate(fd(file), FallocateFlags::empty(), from, to - from) {
+            Err(rustix::io::Errno::OPNOTSUPP) => Ok(rustix::fs::ftruncate(fd(file), to)?),
+            result => Ok(result?),
+        },
         Space::Written => {
             let mut zeroes = aligned(ZEROES);
             zeroes.resize(ZEROES, 0);

@@ -78,7 +78,8 @@ pub enum Op {
     /// Create a file that does not exist (`AlreadyExists` otherwise): [`Outcome::Opened`].
     /// Its directory entry is durable only after [`Op::SyncDir`].
     Create { dir: DirId, path: PathBuf, mode: FileMode },
-    /// Grow the file to `to` bytes, zeroes from `from` on, prepared as told; [`Space::Written`] ends durable: [`Outcome::Count`].
+    /// Prepare space that holds zeroes, `from` to `to`: [`Outcome::Count`]. [`Space::Allocated`] grows the file, which shuts out its
+    /// writes meanwhile; [`Space::Written`] ends durable, and shuts out none if the space was allocated before.
     Prepare { file: File, from: u64, to: u64, space: Space },
     /// Cut or extend the file to `len` bytes; durable only after [`Op::SyncFile`]: [`Outcome::Count`].
     Truncate { file: File, len: u64 },

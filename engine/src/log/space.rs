@@ -19,6 +19,8 @@ pub(super) struct Prepared {
     last: Option<Instant>,
     /// Whether a step is being prepared.
     pub(super) pending: bool,
+    /// Whether its space is being allocated. That locks the file: a direct write would have to wait, off the core.
+    pub(super) growing: bool,
 }
 
 impl Prepared {
@@ -52,16 +54,28 @@ impl Prepared {
             Some(_) => self.step,
         };
         self.last = Some(now);
-        self.pending = true;
+        self.begin_step();
         let from = self.to.max(self.begin);
         let to = (from + self.step).min(file_bytes_max.next_multiple_of(BLOCK)).max(needed);
         // Never nothing: the last block of a file that was cut to its batches lies past its end, though `begin` is past the block.
         (from, to.max(from + BLOCK))
     }
 
+    /// A step begins, or is as good as begun.
+    pub(super) fn begin_step(&mut self) {
+        self.pending = true;
+        self.growing = true;
+    }
+
+    /// The step's space is allocated.
+    pub(super) fn grown(&mut self) {
+        self.growing = false;
+    }
+
     /// A step has been prepared.
     pub(super) fn done(&mut self, to: u64, space: Space) {
         self.pending = false;
+        self.growing = false;
         self.to = to;
         self.steps.push_back((to, space));
     }
@@ -69,6 +83,7 @@ impl Prepared {
     /// A step could not be prepared.
     pub(super) fn failed(&mut self) {
         self.pending = false;
+        self.growing = false;
     }
 
     /// A segment that begins with its log's usual step, at a roll.

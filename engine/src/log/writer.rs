@@ -19,7 +19,7 @@ enum Step {
     MarkGaps,
     /// The segment has no file yet.
     Create(Offset),
-    /// The next block reaches past the prepared space.
+    /// The next block reaches past the prepared space, or more is just being allocated.
     Prepare(Offset, u64),
     /// A segment has been left and is wholly written.
     Leave(Offset),
@@ -98,7 +98,7 @@ impl Log {
             return Step::MarkGaps;
         }
         let Some(file) = segment.blocks.clone() else { return Step::Create(segment.base) };
-        if !segment.prepared.holds(end) {
+        if segment.prepared.growing || !segment.prepared.holds(end) {
             return Step::Prepare(segment.base, end);
         }
         let block = tail.take_block().expect("a block that ends has begun");
@@ -126,12 +126,12 @@ impl Log {
             Written { range: pos..end, space, size: block.end_pos(), next_offset: block.offsets.end };
         self.0.state.borrow_mut().in_flight = len;
         self.0.cache.push(&self.0.chunks, chunk, block.bytes.len());
-        self.prepare_ahead(base, end);
         if let Err(error) = self.write_parts(&file, block, cuts).await {
             self.fail("write", file.path(), error);
             return false;
         }
         self.has_written(base, &file, written);
+        self.prepare_ahead(base, end);
         true
     }
 
@@ -301,7 +301,7 @@ impl Log {
     async fn prepare_now(&self, base: Offset, needed: u64) -> bool {
         let pending = self.segment_mut(base, |segment| segment.prepared.pending);
         if pending {
-            // A step begun ahead of need is on its way.
+            // A step begun ahead of need is on its way: to its end, or to where its space is allocated.
             let prepared = self.0.prepared.next();
             prepared.await;
             return self.failed().is_none();
@@ -312,7 +312,8 @@ impl Log {
         }
     }
 
-    /// Starts the next step of space if the last is nearly used up, so that no write waits for it.
+    /// Starts the next step of space if the last is nearly used up. The next write waits while it is allocated, which the file's lock
+    /// would make it do anyway, but not while zeroes are written.
     fn prepare_ahead(&self, base: Offset, end: u64) {
         let mut state = self.0.state.borrow_mut();
         let file_bytes_max = u64::from(state.config.segment_bytes);
@@ -331,7 +332,7 @@ impl Log {
                 _ => {}
             }
         });
-        self.segment_mut(base, |segment| segment.prepared.pending = true);
+        self.segment_mut(base, |segment| segment.prepared.begin_step());
     }
 
     async fn prepare(&self, base: Offset, needed: u64) -> io::Result<()> {
@@ -345,7 +346,15 @@ impl Log {
             let (from, to) = segment.prepared.next_step(needed, file_bytes_max, now);
             (file, from, to, space)
         };
-        let result = self.0.shard.io().prepare(file, from, to, space).await;
+        let io = self.0.shard.io();
+        let mut result = io.prepare(file.clone(), from, to, Space::Allocated).await;
+        if space == Space::Written && result.is_ok() {
+            if let Some(segment) = self.0.state.borrow_mut().segments.get_mut(&base) {
+                segment.prepared.grown();
+            }
+            self.0.prepared.notify();
+            result = io.prepare(file, from, to, Space::Written).await;
+        }
         if let Some(segment) = self.0.state.borrow_mut().segments.get_mut(&base) {
             match &result {
                 Ok(_) => segment.prepared.done(to, space),

@@ -5,7 +5,7 @@ use super::driver::Bell;
 use super::fault::{Faults, OpKind};
 use super::net::{Net, NetEvent};
 use super::random::{Random, mix};
-use crate::io::{Completion, Counters, DirId, File, Instant, Op, Outcome, Token, WallTime};
+use crate::io::{Completion, Counters, DirId, File, FileMode, Instant, Op, Outcome, Space, Token, WallTime};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -231,6 +231,16 @@ impl World {
             OpKind::Sync => counters.sync_requests += 1,
             OpKind::Write | OpKind::Read | OpKind::SendFile => {}
             _ => counters.jobs += 1,
+        }
+        if let Op::Write { file, .. } = &op
+            && file.mode() == FileMode::Blocks
+        {
+            let grows = |pending: &PendingFile| matches!(&pending.op, Op::Prepare { file: other, space: Space::Allocated, .. } if other.id() == file.id());
+            let files = &self.drivers[driver].files;
+            assert!(
+                !files.values().any(grows),
+                "a direct write waits, off the core, for the lock of a file that grows"
+            );
         }
         let machine = self.machine_of(driver);
         let covered = dir_of(&op).map_or(0, |dir| self.disk(machine, dir).sequence());

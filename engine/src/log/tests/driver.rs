@@ -2,8 +2,8 @@
 //! can be stopped after any number of operations.
 
 use crate::io::{
-    Completion, Counters, DirEntry, Driver, File, FileMode, Instant, Listener, Notifier, Op, Outcome, Token,
-    Wait, WallTime,
+    Completion, Counters, DirEntry, Driver, File, FileMode, Instant, Listener, Notifier, Op, Outcome, Space,
+    Token, Wait, WallTime,
 };
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -94,11 +94,19 @@ impl FileDriver {
             }
             Op::Open { dir, path, mode } => self.open(*dir, path, *mode, false),
             Op::Create { dir, path, mode } => self.open(*dir, path, *mode, true),
-            Op::Prepare { file, from, to, .. } => count(std_file(file).and_then(|std| {
+            Op::Prepare { file, from, to, space } => count(std_file(file).and_then(|std| {
                 let len = std.metadata()?.len();
                 assert!(from < to, "some space");
-                assert!(len <= from.next_multiple_of(4096), "only space past the end is prepared");
-                std.set_len(*to)
+                match space {
+                    Space::Allocated => {
+                        assert!(len <= from.next_multiple_of(4096), "only space past the end is prepared");
+                        std.set_len(*to)
+                    }
+                    Space::Written => {
+                        assert_eq!(len, *to, "what is written ahead was allocated before");
+                        Ok(())
+                    }
+                }
             })),
             Op::Truncate { file, len } => count(std_file(file).and_then(|std| std.set_len(*len))),
             Op::Rename { from, to, .. } => count(std::fs::rename(from, to)),
