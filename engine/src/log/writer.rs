@@ -232,7 +232,9 @@ impl Log {
                 let wanted = state.durable_wanted > marks.durable && marks.written > marks.durable;
                 if !wanted || state.failed.is_some() {
                     state.syncer_runs = false;
-                    return;
+                    // No mark has moved, but who closes the log may wait for this: it failed before this task's first turn.
+                    drop(state);
+                    return self.0.moved.notify();
                 }
                 state.note_sync();
                 let dirty = std::mem::take(&mut state.dirty);
