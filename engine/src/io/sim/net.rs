@@ -375,6 +375,10 @@ impl World {
             for (end, _) in listener.backlog {
                 self.reset(end);
             }
+            if !self.net.listeners.values().any(|other| other.address == listener.address) {
+                let on_the_way = self.take_arrivals(listener.address);
+                on_the_way.into_iter().for_each(|end| self.reset_later(end));
+            }
             return self.complete(driver, token, Outcome::Count(Ok(0)), false);
         }
         let end = self.end(id);
