@@ -12,5 +12,7 @@ pub mod batch;
 pub mod io;
 pub mod limits;
 pub mod log;
+#[cfg(ringlog_plant)]
+pub mod plant;
 pub mod records;
 pub mod shard;

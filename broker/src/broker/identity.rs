@@ -7,6 +7,8 @@ use crate::cluster::DataDirs;
 use bytes::Bytes;
 use ringlog_engine::io::{Io, small_file};
 use ringlog_engine::log::{LogDir, is_removed, remove_directory};
+#[cfg(ringlog_plant)]
+use ringlog_engine::plant::{self, Plant};
 use ringlog_wire::Uuid;
 use std::io;
 use std::path::PathBuf;
@@ -20,6 +22,10 @@ pub(super) async fn claim(io: &Io, place: &LogDir, topic: Uuid) -> io::Result<Op
     let file = place.path.join(FILE);
     let mut stray = None;
     if let Some(bytes) = small_file::read(io, place.dir, &file, BYTES_MAX).await? {
+        #[cfg(ringlog_plant)]
+        if plant::is(Plant::TakeOverAnotherTopicsFolder) {
+            return Ok(None);
+        }
         match topic_of(&bytes) {
             Some(found) if found == topic => return Ok(None),
             Some(found) => stray = Some(move_aside(io, place, found).await?),

@@ -4,6 +4,8 @@ use super::connection::Control;
 use super::{Part, PendingReply, Reply, SEND_BYTES_MAX, SEND_PARTS_MAX};
 use bytes::Bytes;
 use ringlog_engine::io::{Io, Op, Socket, Stream};
+#[cfg(ringlog_plant)]
+use ringlog_engine::plant::{self, Plant};
 use ringlog_engine::shard::sync::Permit;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -84,6 +86,10 @@ impl Replies {
     fn poll_gather(&self, cx: &mut Context<'_>) -> Poll<Gathered> {
         let mut queue = self.queue.borrow_mut();
         let mut gathered = Gathered::default();
+        #[cfg(ringlog_plant)]
+        if plant::is(Plant::RepliesOutOfOrder) {
+            ready_first(&mut queue, cx);
+        }
         while gathered.bytes < SEND_BYTES_MAX && gathered.parts.len() < SEND_PARTS_MAX {
             let Some(front) = queue.front_mut() else {
                 gathered.last = self.finished.get();
@@ -103,6 +109,21 @@ impl Replies {
             }
         }
         if gathered.count == 0 && !gathered.last { Poll::Pending } else { Poll::Ready(gathered) }
+    }
+}
+
+#[cfg(ringlog_plant)]
+fn ready_first(queue: &mut VecDeque<Pending>, cx: &mut Context<'_>) {
+    for pending in queue.iter_mut() {
+        if let State::Waits(reply) = &mut pending.reply
+            && let Poll::Ready(reply) = reply.as_mut().poll(cx)
+        {
+            pending.reply = State::Ready(reply);
+        }
+    }
+    let ready = queue.iter().position(|pending| matches!(pending.reply, State::Ready(_)));
+    if let Some(pending) = ready.and_then(|at| queue.remove(at)) {
+        queue.push_front(pending);
     }
 }
 

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use ringlog_engine::batch;
 use ringlog_engine::io::Instant;
 use ringlog_engine::log::{AppendError, LeaderAppend, LogFailed, Origin};
+#[cfg(ringlog_plant)]
+use ringlog_engine::plant::{self, Plant};
 use ringlog_engine::records;
 use ringlog_engine::shard::sync::{Receiver, Sender, oneshot};
 use ringlog_wire::ErrorCode;
@@ -182,6 +184,13 @@ impl Partition {
         let mark = match acks.mark(self.durability()) {
             Some(_) if appended.sync_first => Some(Mark::Durable),
             mark => mark,
+        };
+        #[cfg(ringlog_plant)]
+        let mark = mark.filter(|_| !(appended.duplicate && plant::is(Plant::AnswerADuplicateEarly)));
+        #[cfg(ringlog_plant)]
+        let mark = match plant::is(Plant::AcknowledgeAllWhenWritten) {
+            true => mark.map(|_| Mark::Written),
+            false => mark,
         };
         let ack = mark.and_then(|mark| {
             let reached = match mark {

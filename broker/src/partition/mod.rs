@@ -22,6 +22,8 @@ use crate::config::{Durability, TimestampType, TopicConfig};
 use acks::Waiting;
 use leader::Backlog;
 use ringlog_engine::log::{self, Log, LogConfig};
+#[cfg(ringlog_plant)]
+use ringlog_engine::plant::{self, Plant};
 use ringlog_engine::shard::Shard;
 use ringlog_wire::{ErrorCode, Uuid};
 use std::cell::{Cell, RefCell};
@@ -177,6 +179,11 @@ impl Partition {
         let visible = match self.durability() {
             Durability::Fsync => marks.durable,
             Durability::Replicated => marks.written,
+        };
+        #[cfg(ringlog_plant)]
+        let visible = match plant::is(Plant::HighWatermarkPastDurable) {
+            true => marks.written,
+            false => visible,
         };
         let before = inner.high_watermark.get();
         // A topic that goes from `replicated` to `fsync` has shown more than is durable; what was shown stays shown.

@@ -20,6 +20,8 @@ use super::{Cache, Gaps, Inner, Log, LogConfig, LogDir, Offset, State};
 use crate::batch;
 use crate::io::{DirEntry, FileMode, Io};
 use crate::limits::BLOCK;
+#[cfg(ringlog_plant)]
+use crate::plant::{self, Plant};
 use crate::shard::Shard;
 use crate::shard::sync::{Credits, Event};
 use bytes::Bytes;
@@ -365,7 +367,10 @@ impl Recovery {
                 if header.leader_epoch >= SMALLEST_EPOCH {
                     self.epochs.assign(header.leader_epoch, header.base_offset);
                 }
-                if header.has_producer_id() {
+                let learns = header.has_producer_id();
+                #[cfg(ringlog_plant)]
+                let learns = learns && !plant::is(Plant::ForgetTheProducers);
+                if learns {
                     self.producers.apply(&header, self.created);
                 }
                 segment.note(&header, self.interval);
@@ -373,12 +378,21 @@ impl Recovery {
         }
         let valid = segment.size;
         segment.written_size = valid;
-        if len > valid {
+        let cuts = len > valid;
+        #[cfg(ringlog_plant)]
+        let cuts = cuts && !plant::is(Plant::LeaveTheOldTail);
+        if cuts {
             self.done.cut_bytes += len - valid;
             self.io.truncate(file.clone(), valid).await.map_err(opening("cut", &path))?;
         }
         // What was found may have been written, and what was not found cut off, by a process that did not live to sync it.
-        self.io.sync_file(file.clone()).await.map_err(opening("sync", &path))?;
+        #[cfg(not(ringlog_plant))]
+        let syncs = true;
+        #[cfg(ringlog_plant)]
+        let syncs = !plant::is(Plant::BuildOnWhatWasNotSynced);
+        if syncs {
+            self.io.sync_file(file.clone()).await.map_err(opening("sync", &path))?;
+        }
         segment.prepared = Prepared::after(valid);
         segment.blocks = Some(file);
         if next == Some(self.end) || (self.gaps && next.is_some_and(|next| next >= self.end)) {

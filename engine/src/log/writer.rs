@@ -7,6 +7,8 @@ use super::tail::Block;
 use super::{Gaps, Log, Offset, State};
 use crate::io::{File, FileMode, Op, Space, SyncItem};
 use crate::limits::BLOCK;
+#[cfg(ringlog_plant)]
+use crate::plant::{self, Plant};
 use std::io;
 use std::ops::Range;
 use std::time::Duration;
@@ -28,6 +30,7 @@ enum Step {
 }
 
 /// What a write has done.
+#[cfg_attr(ringlog_plant, derive(Clone))]
 struct Written {
     /// The file's bytes it covered.
     range: Range<u64>,
@@ -126,6 +129,22 @@ impl Log {
             Written { range: pos..end, space, size: block.end_pos(), next_offset: block.offsets.end };
         self.0.state.borrow_mut().in_flight = len;
         self.0.cache.push(&self.0.chunks, chunk, block.bytes.len());
+        #[cfg(ringlog_plant)]
+        if plant::is(Plant::AcknowledgeBeforeTheWriteCompletes) {
+            self.has_written(base, &file, written.clone());
+        }
+        #[cfg(ringlog_plant)]
+        if plant::is(Plant::TwoWritesInFlightOnOneBlock) {
+            let log = self.clone();
+            self.0.shard.spawn(async move {
+                if log.write_parts(&file, block, cuts).await.is_ok() {
+                    let marks = log.marks();
+                    let next_offset = written.next_offset.max(marks.written);
+                    log.has_written(base, &file, Written { next_offset, ..written });
+                }
+            });
+            return true;
+        }
         if let Err(error) = self.write_parts(&file, block, cuts).await {
             self.fail("write", file.path(), error);
             return false;
@@ -242,7 +261,17 @@ impl Log {
                 (items, marks.written, state.truncations)
             };
             // The sync covers every write that completed before this line, so one answers all waiters up to `written`.
-            if let Err(error) = self.0.shard.io().sync(items).await {
+            #[cfg(ringlog_plant)]
+            let items = self.plant_in_sync(items);
+            #[cfg(ringlog_plant)]
+            let again = items.clone();
+            let synced = self.0.shard.io().sync(items).await;
+            #[cfg(ringlog_plant)]
+            let synced = match synced {
+                Err(_) if plant::is(Plant::RetryAFailedSync) => self.0.shard.io().sync(again).await,
+                synced => synced,
+            };
+            if let Err(error) = synced {
                 self.0.state.borrow_mut().syncer_runs = false;
                 return self.fail("sync", &self.0.place.path, error);
             }
@@ -258,6 +287,20 @@ impl Log {
             }
             self.wake(woken);
         }
+    }
+
+    #[cfg(ringlog_plant)]
+    fn plant_in_sync(&self, mut items: Vec<SyncItem>) -> Vec<SyncItem> {
+        if plant::is(Plant::SkipTheSync) {
+            items.clear();
+        }
+        let oldest = self.0.state.borrow().segments.values().find_map(|segment| segment.blocks.clone());
+        if plant::is(Plant::SyncTheWrongFile)
+            && let Some(oldest) = oldest
+        {
+            items.iter_mut().for_each(|item| item.file = oldest.clone());
+        }
+        items
     }
 
     /// Puts on disk that offsets may have gaps.
@@ -294,6 +337,11 @@ impl Log {
         let file = file.map_err(|error| ("create segment", error))?;
         io.sync_file(file.clone()).await.map_err(|error| ("sync segment", error))?;
         let parent = self.0.place.path.clone();
+        #[cfg(ringlog_plant)]
+        if plant::is(Plant::SkipTheDirectorySync) {
+            self.segment_mut(base, |segment| segment.blocks = Some(file));
+            return Ok(());
+        }
         io.sync_dir(dir, parent).await.map_err(|error| ("sync directory", error))?;
         self.segment_mut(base, |segment| segment.blocks = Some(file));
         Ok(())

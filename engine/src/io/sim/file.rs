@@ -121,6 +121,22 @@ impl SimFile {
         }
     }
 
+    /// A sync of this file failed: of the writes it should have covered some reached the disk, and the others never will.
+    pub(super) fn lose(&mut self, covered: u64, random: &mut Random) {
+        let mut rest = Vec::new();
+        for change in std::mem::take(&mut self.pending) {
+            match &change.what {
+                What::Write { pos, bytes, .. } if change.sequence <= covered => {
+                    if random.one_in(2) {
+                        overwrite(&mut self.durable, *pos, bytes);
+                    }
+                }
+                _ => rest.push(change),
+            }
+        }
+        self.pending = rest;
+    }
+
     /// A flush of the device: of the changes covered, only data in established blocks becomes durable.
     pub(super) fn flush(&mut self, covered: u64) {
         let mut rest = Vec::new();

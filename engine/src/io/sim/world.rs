@@ -316,7 +316,8 @@ impl World {
     ) -> Outcome {
         let failed = failure(&op, error);
         if kind.is_sync() {
-            self.disk(machine, dir).fail();
+            let disk = self.machines[machine].disks.get_mut(&dir).expect("the operation is about it");
+            disk.fail(&op, covered, &mut self.random);
         }
         if let Op::Write { file, pos, bytes } = op {
             let blocks = bytes.len() as u64 / super::file::BLOCK;
@@ -361,10 +362,11 @@ impl World {
             while !under_way.is_empty() {
                 let index = self.random.index(under_way.len());
                 let PendingFile { op, covered } = under_way.swap_remove(index);
-                // A sync that did not end promised nothing, and what it would cover may survive anyhow.
+                // A sync that did not end promised nothing, and what it would cover may survive anyhow; nobody gets what is read.
                 let kind = OpKind::of(&op).expect("a file operation");
                 if let Some(dir) = dir_of(&op)
                     && !kind.is_sync()
+                    && kind != OpKind::SendFile
                     && self.random.one_in(2)
                 {
                     let id = self.new_id();

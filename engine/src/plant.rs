@@ -1,0 +1,56 @@
+//! Planted bugs: wrong turns that only a build with `--cfg ringlog_plant` can take, to show that the simulator finds them.
+//!
+//! One is chosen for the thread that runs the simulator. Neither the product nor any other build contains a trace of this.
+
+use std::cell::Cell;
+
+thread_local! {
+    static PLANTED: Cell<Option<Plant>> = const { Cell::new(None) };
+}
+
+/// A bug that can be planted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plant {
+    /// The written mark moves when a write begins.
+    AcknowledgeBeforeTheWriteCompletes,
+    /// The durable mark moves without a sync.
+    SkipTheSync,
+    /// A sync names the oldest open segment, whichever was written.
+    SyncTheWrongFile,
+    /// A new segment's name is not synced.
+    SkipTheDirectorySync,
+    /// Recovery leaves what lies past the last whole batch.
+    LeaveTheOldTail,
+    /// The writer does not wait for its last write before it begins the next, which begins with the same block.
+    TwoWritesInFlightOnOneBlock,
+    /// A duplicate of a batch in flight is acknowledged at once.
+    AnswerADuplicateEarly,
+    /// Sealing a segment sums up the log as it is, not as far as it is durable.
+    CheckpointPastTheDurableMark,
+    /// A failed sync is tried again, and its success taken for one of what the first should have covered.
+    RetryAFailedSync,
+    /// A reply that is ready leaves before those that were asked for earlier.
+    RepliesOutOfOrder,
+    /// With durability=fsync, consumers see what is written.
+    HighWatermarkPastDurable,
+    /// Recovery goes by what it found without syncing it.
+    BuildOnWhatWasNotSynced,
+    /// Recovery does not learn the producers of the batches it scans.
+    ForgetTheProducers,
+    /// Changes of the metadata are answered before they are synced.
+    SkipTheMetadataSync,
+    /// A new topic takes over the folder that another topic of its name has left.
+    TakeOverAnotherTopicsFolder,
+    /// acks=all with durability=fsync waits for the write alone.
+    AcknowledgeAllWhenWritten,
+}
+
+/// Chooses the bug of this thread; `None`: the code is as it should be.
+pub fn plant(bug: Option<Plant>) {
+    PLANTED.set(bug);
+}
+
+/// Whether this thread has this bug.
+pub fn is(bug: Plant) -> bool {
+    PLANTED.get() == Some(bug)
+}
