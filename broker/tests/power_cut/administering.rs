@@ -152,11 +152,15 @@ pub(crate) async fn check(door: Door, ledger: Ledger) -> Option<()> {
 
 async fn check_over(mut connection: Connection, ledger: &Ledger) -> Option<()> {
     let there = topics(&mut connection).await?;
+    // An answer may arrive when the process that gave it is gone.
+    let is_current = |connection: &Connection| connection.life == ledger.life();
+    is_current(&connection).then_some(())?;
     ledger.check_topics(&there);
     for target in ledger.targets() {
         let Some((log_start, log_end, bytes)) = read_all(&mut connection, ledger, target).await? else {
             continue;
         };
+        is_current(&connection).then_some(())?;
         ledger.check_recovered(target, log_start, log_end, &bytes);
     }
     connection.close().await;

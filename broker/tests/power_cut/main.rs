@@ -12,6 +12,8 @@ mod consuming;
 mod ledger;
 mod partition;
 mod plan;
+#[cfg(ringlog_plant)]
+mod planted;
 mod producing;
 mod trial;
 mod world;
@@ -71,7 +73,10 @@ fn equal_plans_go_alike() {
 
 /// `RINGLOG_SEEDS` of them, from `RINGLOG_START` on.
 fn seeds() -> Range<u64> {
-    let variable = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
     let start = variable("RINGLOG_START").unwrap_or(0);
     start..start + variable("RINGLOG_SEEDS").unwrap_or(SEEDS)
+}
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().expect("a number"))
 }

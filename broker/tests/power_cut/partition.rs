@@ -12,6 +12,8 @@ pub(crate) struct Partition {
     /// Records below are deleted; below `log_start_asked` they may be.
     pub(crate) log_start: i64,
     pub(crate) log_start_asked: i64,
+    /// It has refused something, being offline after a fault.
+    pub(crate) refused: bool,
     /// The power was cut since the partition was last checked.
     power_was_cut: bool,
     /// The broker that lives has been checked.

@@ -35,6 +35,8 @@ pub(crate) struct Life {
     /// Steps of the world until it ends: it may still be recovering then.
     pub(crate) steps: u64,
     pub(crate) end: End,
+    /// It goes on until a client has been told something more, and ends at once then.
+    pub(crate) told: bool,
     /// An operation of this kind fails after so many others of it.
     pub(crate) fault: Option<(usize, u32)>,
 }
@@ -51,7 +53,7 @@ pub(crate) enum End {
 }
 
 /// Kinds of operations that [`Life::fault`] chooses from.
-pub(crate) const FAULTS: usize = 8;
+pub(crate) const FAULTS: usize = 9;
 
 impl Plan {
     /// The scenario of a seed.
@@ -104,6 +106,7 @@ impl Plan {
         with(&|plan| plan.dirs = 1);
         for at in 0..self.lives.len() {
             with(&|plan| plan.lives[at].fault = None);
+            with(&|plan| plan.lives[at].told = false);
             for (times, of) in [(1, 2), (9, 10), (99, 100)] {
                 with(&|plan| plan.lives[at].steps = plan.lives[at].steps * times / of);
             }
@@ -130,7 +133,7 @@ impl Life {
             1 | 2 if fault.is_none() => End::Kill,
             _ => End::Power,
         };
-        Self { steps: random.below(most), end, fault }
+        Self { steps: random.below(most), end, told: random.one_in(2), fault }
     }
 }
 
@@ -151,7 +154,8 @@ impl fmt::Display for Plan {
                 End::Kill => 'k',
                 End::Stop => 's',
             };
-            write!(f, "{}{end}{}", if at > 0 { "," } else { "" }, life.steps)?;
+            let told = if life.told { "t" } else { "" };
+            write!(f, "{}{end}{told}{}", if at > 0 { "," } else { "" }, life.steps)?;
             if let Some((kind, skip)) = life.fault {
                 write!(f, "f{kind}.{skip}")?;
             }
@@ -180,7 +184,10 @@ impl FromStr for Plan {
                 Some('s') => End::Stop,
                 _ => return Err(format!("a life ends by p, k or s: {text:?}")),
             };
-            let (steps, fault) = text[1..].split_once('f').map_or((&text[1..], None), |(a, b)| (a, Some(b)));
+            let rest = &text[1..];
+            let (told, rest) = rest.strip_prefix('t').map_or((false, rest), |rest| (true, rest));
+            let (steps, fault) =
+                rest.split_once('f').map_or((rest, None), |(steps, fault)| (steps, Some(fault)));
             let fault = match fault {
                 Some(fault) => {
                     let (kind, skip) = fault.split_once('.').ok_or("a fault is kind.skip")?;
@@ -188,7 +195,7 @@ impl FromStr for Plan {
                 }
                 None => None,
             };
-            Ok(Life { steps: number(steps)?, end, fault })
+            Ok(Life { steps: number(steps)?, end, told, fault })
         };
         Ok(Self {
             seed: number(value("seed")?)?,

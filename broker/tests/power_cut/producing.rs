@@ -69,7 +69,8 @@ impl Producer {
             let Some(mut connection) = self.door.connect().await else { return };
             let _ = self.talk(&mut connection, &mut memory).await;
             connection.close().await;
-            self.pause(5_000).await;
+            let pause = [20, 5_000][self.random.index(2)];
+            self.pause(pause).await;
         }
     }
 
@@ -109,7 +110,7 @@ impl Producer {
                 let target = targets[self.random.index(targets.len())];
                 let sent = self.make(target, connection, memory);
                 let twice =
-                    self.kind == Kind::Idempotent && flying.len() + 1 < FLYING_MAX && self.random.one_in(8);
+                    self.kind == Kind::Idempotent && flying.len() + 1 < FLYING_MAX && self.random.one_in(6);
                 for _ in 0..=usize::from(twice) {
                     let id = self.send(connection, &sent, acks).await?;
                     if acks != 0 {
@@ -119,6 +120,9 @@ impl Producer {
                 if acks == 0 || !hurry {
                     self.pause(3_000).await;
                 }
+            } else if self.kind == Kind::Idempotent && self.random.one_in(100) {
+                // It loses patience, and asks again over another connection.
+                return None;
             } else if let Some((id, sent)) = flying.pop_front() {
                 let response = connection.receive::<ProduceRequest>(VERSION, id).await?;
                 let row = &response.responses[0].partition_responses[0];

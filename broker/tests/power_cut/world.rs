@@ -53,6 +53,9 @@ struct Progress {
 /// Steps after which a broker that is left alone has long done what is asked of it.
 const STEPS_MAX: u64 = 2_000_000;
 
+/// Steps that a life may go on for until a client is told something.
+const TOLD_STEPS_MAX: u64 = 2000;
+
 impl World {
     pub(crate) fn new(plan: &Plan) -> Self {
         let mut sim = Sim::new(plan.seed);
@@ -168,6 +171,7 @@ impl World {
                 OpKind::SyncFile,
                 OpKind::SyncDir,
                 OpKind::Rename,
+                OpKind::Sync,
             ];
             self.sim.fail_once(self.machine, kinds[kind], skip, EIO);
             self.tally(|tally| tally.faults += 1);
@@ -180,6 +184,14 @@ impl World {
             if progress.open.get() && self.plan.deletes {
                 self.delete_records();
             }
+        }
+        if life.told && progress.open.get() {
+            let told = |ledger: &Ledger| {
+                let tally = ledger.tally(|_| {});
+                tally.acknowledged + tally.read
+            };
+            let (ledger, before) = (self.ledger.clone(), told(&self.ledger));
+            self.steps(TOLD_STEPS_MAX, || told(&ledger) > before);
         }
         let refused = progress.refused.take();
         assert!(refused.is_none() || life.fault.is_some(), "the broker does not start: {refused:?}");
@@ -226,10 +238,14 @@ impl World {
         let brokers = self.brokers.clone();
         self.steps(steps, || stages(&brokers, Stage::Drained));
         if stages(&brokers, Stage::Drained) {
-            for broker in &brokers {
-                let left = (broker.parked_count(), broker.memory_in_use(), broker.acks_waiting());
-                assert!(left == (0, (0, 0), 0), "a drained broker has {left:?} left");
-                let broker = broker.clone();
+            // Who is gone may still stand in a line, of a partition or of a sync.
+            let left =
+                |broker: &Broker| (broker.parked_count(), broker.memory_in_use(), broker.acks_waiting());
+            let idle = || brokers.iter().all(|broker| left(broker) == (0, (0, 0), 0));
+            self.steps(steps, idle);
+            let left: Vec<_> = brokers.iter().map(left).collect();
+            assert!(idle(), "a drained broker has something left: {left:?}");
+            for broker in brokers.clone() {
                 broker.shard().clone().spawn(async move { broker.close().await });
             }
             self.steps(steps, || stages(&brokers, Stage::Closed));
