@@ -413,6 +413,21 @@ fn deleted_records_stay_deleted_and_their_segments_go() {
 }
 
 #[test]
+fn a_deletion_that_failed_is_not_done_when_asked_again() {
+    let mut world = World::new();
+    world.run(small(), async |log, world| {
+        fill(&log, &world, 50).await;
+        log.settle().await.unwrap();
+        world.control.borrow_mut().fails =
+            Some(Box::new(|op| matches!(op, Op::Rename { .. }).then_some(std::io::ErrorKind::Other)));
+        assert!(log.delete_before(61).await.is_err());
+        world.control.borrow_mut().fails = None;
+        assert!(matches!(log.delete_before(61).await, Err(TruncateError::Failed(_))));
+        assert!(matches!(log.delete_before(10).await, Err(TruncateError::Failed(_))));
+    });
+}
+
+#[test]
 fn records_are_found_by_time_in_memory_on_disk_and_after_a_restart() {
     for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
         let mut world = World::new();
