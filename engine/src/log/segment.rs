@@ -124,7 +124,7 @@ impl Segment {
             || u64::try_from(waited).is_ok_and(|waited| waited > config.segment_ms)
             || indexes.offsets.len() >= entries_max / OFFSET_ENTRY_BYTES
             // One is kept free for the last entry, which sealing adds.
-            || indexes.times.len() >= entries_max / TIME_ENTRY_BYTES - 1
+            || indexes.times.len() + 1 >= entries_max / TIME_ENTRY_BYTES
     }
 }
 

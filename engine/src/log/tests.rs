@@ -62,6 +62,22 @@ fn a_clean_stop_leaves_nothing_to_scan_and_no_prepared_space() {
 }
 
 #[test]
+fn an_index_that_holds_next_to_nothing_makes_small_segments() {
+    for segment_index_bytes in [4, 8, 12, 24] {
+        let mut world = World::new();
+        let config = LogConfig { segment_index_bytes, index_interval_bytes: 512, ..LogConfig::default() };
+        world.run(config, async move |log, world| {
+            for _ in 0..6 {
+                world.append(&log, &batch(2, 700)).unwrap();
+            }
+            world.check_all(&log).await;
+            log.close().await.unwrap();
+        });
+        assert!(world.segments() > 1, "the log has rolled at {segment_index_bytes} bytes of index");
+    }
+}
+
+#[test]
 fn after_a_crash_every_record_that_was_written_is_there() {
     let mut world = World::new();
     for round in 0..5 {
