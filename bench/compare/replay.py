@@ -1,6 +1,5 @@
 """Requests that librdkafka has made, recorded once and sent again by `cat`: a load whose own cost is small."""
 
-import pathlib
 import socket
 import subprocess
 import threading
@@ -97,7 +96,7 @@ def frames(stream):
 
 
 def replay(recording, topic, partitions, repeats, port, core):
-    """Sends the recording `repeats` times on a connection for each partition, and waits for all replies. Returns seconds and CPU."""
+    """Starts a process that sends the recording `repeats` times on a connection for each partition and ends with the last reply."""
     files = [recording.file(partition, topic) for partition in range(partitions)]
     replies = recording.reply_bytes * len(recording.frames) * repeats
     script = f"""
@@ -113,8 +112,3 @@ def replay(recording, topic, partitions, repeats, port, core):
     """
     command = ["taskset", "-c", str(core), "timeout", str(LIMIT_SECONDS), "bash", "-c", script, "replay", *files]
     return subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL), files
-
-
-def remove(files):
-    for file in files:
-        pathlib.Path(file).unlink()
