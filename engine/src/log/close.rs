@@ -84,7 +84,7 @@ impl Log {
             let prepared = self.0.prepared.next();
             let (preparing, busy) = {
                 let state = self.0.state.borrow();
-                let preparing = state.segments.values().any(|segment| segment.prepared.pending);
+                let preparing = state.segments.values().any(|segment| segment.prepared.is_pending());
                 (
                     preparing,
                     state.sealer_runs || state.checkpoint_runs || state.writer_runs || state.syncer_runs,

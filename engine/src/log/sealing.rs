@@ -109,7 +109,7 @@ impl Log {
             let prepared = self.0.prepared.next();
             let pending = {
                 let state = self.0.state.borrow();
-                state.segments.get(&base).is_some_and(|segment| segment.prepared.pending)
+                state.segments.get(&base).is_some_and(|segment| segment.prepared.is_pending())
             };
             if !pending {
                 return;

@@ -17,10 +17,19 @@ pub(super) struct Prepared {
     steps: VecDeque<(u64, Space)>,
     step: u64,
     last: Option<Instant>,
-    /// Whether a step is being prepared.
-    pub(super) pending: bool,
-    /// Whether its space is being allocated. That locks the file: a direct write would have to wait, off the core.
-    pub(super) growing: bool,
+    stage: Stage,
+}
+
+/// How far the step that is being prepared has come.
+#[derive(Default, PartialEq)]
+enum Stage {
+    /// None is.
+    #[default]
+    None,
+    /// Its space is being allocated. That locks the file: a direct write would have to wait, off the core.
+    Growing,
+    /// Zeroes are being written into it.
+    Zeroing,
 }
 
 impl Prepared {
@@ -41,7 +50,7 @@ impl Prepared {
 
     /// Whether the next step should be started now so that a write up to `end` and its followers need not wait.
     pub(super) fn is_low(&self, end: u64, file_bytes_max: u64) -> bool {
-        !self.pending && self.to < file_bytes_max && end + self.step / 2 >= self.to
+        !self.is_pending() && self.to < file_bytes_max && end + self.step / 2 >= self.to
     }
 
     /// Decides the next step: from where to where. Steps double while they are used up within a second, and halve
@@ -63,27 +72,34 @@ impl Prepared {
 
     /// A step begins, or is as good as begun.
     pub(super) fn begin_step(&mut self) {
-        self.pending = true;
-        self.growing = true;
+        self.stage = Stage::Growing;
     }
 
-    /// The step's space is allocated.
+    /// The step's space is allocated, and is to be written.
     pub(super) fn grown(&mut self) {
-        self.growing = false;
+        self.stage = Stage::Zeroing;
+    }
+
+    /// Whether a step is being prepared.
+    pub(super) fn is_pending(&self) -> bool {
+        self.stage != Stage::None
+    }
+
+    /// Whether the file is being given space, and must not be written.
+    pub(super) fn is_growing(&self) -> bool {
+        self.stage == Stage::Growing
     }
 
     /// A step has been prepared.
     pub(super) fn done(&mut self, to: u64, space: Space) {
-        self.pending = false;
-        self.growing = false;
+        self.stage = Stage::None;
         self.to = to;
         self.steps.push_back((to, space));
     }
 
     /// A step could not be prepared.
     pub(super) fn failed(&mut self) {
-        self.pending = false;
-        self.growing = false;
+        self.stage = Stage::None;
     }
 
     /// A segment that begins with its log's usual step, at a roll.

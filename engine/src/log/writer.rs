@@ -101,7 +101,7 @@ impl Log {
             return Step::MarkGaps;
         }
         let Some(file) = segment.blocks.clone() else { return Step::Create(segment.base) };
-        if segment.prepared.growing || !segment.prepared.holds(end) {
+        if segment.prepared.is_growing() || !segment.prepared.holds(end) {
             return Step::Prepare(segment.base, end);
         }
         let block = tail.take_block().expect("a block that ends has begun");
@@ -349,7 +349,7 @@ impl Log {
 
     /// Waits for the space the next block needs.
     async fn prepare_now(&self, base: Offset, needed: u64) -> bool {
-        let pending = self.segment_mut(base, |segment| segment.prepared.pending);
+        let pending = self.segment_mut(base, |segment| segment.prepared.is_pending());
         if pending {
             // A step begun ahead of need is on its way: to its end, or to where its space is allocated.
             let prepared = self.0.prepared.next();
