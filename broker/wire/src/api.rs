@@ -79,15 +79,15 @@ apis! {
     StopReplica                  =  5, [none], flexible [none], named;
     UpdateMetadata               =  6, [none], flexible [none], named;
     ControlledShutdown           =  7, [none], flexible [none], named;
-    OffsetCommit                 =  8, [2-10], flexible [8+], named;
-    OffsetFetch                  =  9, [1-10], flexible [6+], named;
+    OffsetCommit                 =  8, [2-10], flexible [8+], served;
+    OffsetFetch                  =  9, [1-10], flexible [6+], served;
     FindCoordinator              = 10, [0-6], flexible [3+], served;
-    JoinGroup                    = 11, [0-9], flexible [6+], named;
-    Heartbeat                    = 12, [0-4], flexible [4+], named;
-    LeaveGroup                   = 13, [0-5], flexible [4+], named;
-    SyncGroup                    = 14, [0-5], flexible [4+], named;
-    DescribeGroups               = 15, [0-6], flexible [5+], named;
-    ListGroups                   = 16, [0-5], flexible [3+], named;
+    JoinGroup                    = 11, [0-9], flexible [6+], served;
+    Heartbeat                    = 12, [0-4], flexible [4+], served;
+    LeaveGroup                   = 13, [0-5], flexible [4+], served;
+    SyncGroup                    = 14, [0-5], flexible [4+], served;
+    DescribeGroups               = 15, [0-6], flexible [5+], served;
+    ListGroups                   = 16, [0-5], flexible [3+], served;
     SaslHandshake                = 17, [0-1], flexible [none], named;
     ApiVersions                  = 18, [0-4], flexible [3+], served;
     CreateTopics                 = 19, [2-7], flexible [5+], served;
@@ -113,12 +113,12 @@ apis! {
     RenewDelegationToken         = 39, [1-2], flexible [2+], named;
     ExpireDelegationToken        = 40, [1-2], flexible [2+], named;
     DescribeDelegationToken      = 41, [1-3], flexible [2+], named;
-    DeleteGroups                 = 42, [0-2], flexible [2+], named;
+    DeleteGroups                 = 42, [0-2], flexible [2+], served;
     ElectLeaders                 = 43, [0-2], flexible [2+], named;
     IncrementalAlterConfigs      = 44, [0-1], flexible [1+], named;
     AlterPartitionReassignments  = 45, [0-1], flexible [0+], named;
     ListPartitionReassignments   = 46, [0-0], flexible [0+], named;
-    OffsetDelete                 = 47, [0-0], flexible [none], named;
+    OffsetDelete                 = 47, [0-0], flexible [none], served;
     DescribeClientQuotas         = 48, [0-1], flexible [1+], named;
     AlterClientQuotas            = 49, [0-1], flexible [1+], named;
     DescribeUserScramCredentials = 50, [0-0], flexible [0+], named;
@@ -228,7 +228,7 @@ mod tests {
             assert_eq!(spec.key.code() as usize, index, "{}", spec.name);
             assert_eq!(ApiKey::from_code(spec.key.code()), Some(spec.key));
         }
-        assert_eq!(ApiKey::ALL.iter().filter(|spec| spec.served).count(), 13);
+        assert_eq!(ApiKey::ALL.iter().filter(|spec| spec.served).count(), 23);
         for code in [-1, ApiKey::ALL.len() as i16, i16::MIN, i16::MAX] {
             assert_eq!(ApiKey::from_code(code), None);
         }

@@ -1,5 +1,6 @@
 //! How each wire type is read and written: numbers, strings, arrays, records.
 
+use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::error::ErrorCode;
@@ -227,6 +228,31 @@ impl<T: Field> Field for Option<Vec<T>> {
 
     fn value(&self) -> Value {
         self.as_ref().map_or(Value::Null, Field::value)
+    }
+}
+
+impl Field for Bytes {
+    const KIND: Kind = Kind::Bytes;
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match reader.length()? {
+            Some(len) => reader.slice(len),
+            None => Err(reader.fail(DecodeErrorKind::UnexpectedNull)),
+        }
+    }
+
+    fn write(&self, writer: &mut Writer) -> Result<(), EncodeError> {
+        writer.put_length(Some(self.len()))?;
+        writer.put(self);
+        Ok(())
+    }
+
+    fn wire_min(_: i16, flexible: bool) -> usize {
+        if flexible { 1 } else { 4 }
+    }
+
+    fn value(&self) -> Value {
+        Value::Length(self.len())
     }
 }
 

@@ -45,7 +45,7 @@
 //!   error names the field and the offset.
 //! - Records are never copied and never looked into. Encoding gives a list of [`Part`]s: headers in memory, records as they were
 //!   handed in, and places where the sender puts bytes of its own, such as `sendfile` of a segment ([`Part::External`]).
-//! - Decoded strings and records share the frame's memory. Who keeps one keeps the whole frame: copy what outlives the request.
+//! - Decoded strings, bytes and records share the frame's memory. Who keeps one keeps the whole frame: copy what outlives the request.
 //! - Each message is declared once (see `message.rs`); its schema is data ([`Message::SCHEMA`]), and a test compares that with the schemas
 //!   in Apache Kafka's own clients jar.
 

@@ -97,6 +97,8 @@ pub enum Kind {
     Uuid,
     /// UTF-8 with a length.
     String,
+    /// Bytes with a length.
+    Bytes,
     /// Record batches with a length.
     Records,
     /// A count and that many elements.
@@ -118,7 +120,7 @@ pub enum Value {
     Uuid([u8; 16]),
     /// A string.
     String(String),
-    /// Records or an array, by its length.
+    /// Bytes, records or an array, by its length.
     Length(usize),
     /// A structure: its fields by name.
     Struct(Vec<(&'static str, Value)>),

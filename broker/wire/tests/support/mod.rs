@@ -18,7 +18,15 @@ macro_rules! for_each_api {
             fetch: FetchRequest => FetchResponse,
             list_offsets: ListOffsetsRequest => ListOffsetsResponse,
             metadata: MetadataRequest => MetadataResponse,
+            offset_commit: OffsetCommitRequest => OffsetCommitResponse,
+            offset_fetch: OffsetFetchRequest => OffsetFetchResponse,
             find_coordinator: FindCoordinatorRequest => FindCoordinatorResponse,
+            join_group: JoinGroupRequest => JoinGroupResponse,
+            heartbeat: HeartbeatRequest => HeartbeatResponse,
+            leave_group: LeaveGroupRequest => LeaveGroupResponse,
+            sync_group: SyncGroupRequest => SyncGroupResponse,
+            describe_groups: DescribeGroupsRequest => DescribeGroupsResponse,
+            list_groups: ListGroupsRequest => ListGroupsResponse,
             api_versions: ApiVersionsRequest => ApiVersionsResponse,
             create_topics: CreateTopicsRequest => CreateTopicsResponse,
             delete_topics: DeleteTopicsRequest => DeleteTopicsResponse,
@@ -26,6 +34,8 @@ macro_rules! for_each_api {
             offset_for_leader_epoch: OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse,
             describe_configs: DescribeConfigsRequest => DescribeConfigsResponse,
             create_partitions: CreatePartitionsRequest => CreatePartitionsResponse,
+            delete_groups: DeleteGroupsRequest => DeleteGroupsResponse,
+            offset_delete: OffsetDeleteRequest => OffsetDeleteResponse,
             describe_cluster: DescribeClusterRequest => DescribeClusterResponse,
         }
     };
@@ -281,7 +291,7 @@ impl<'a> BodyWriter<'a> {
                 self.length(Some(text.len()), true, out);
                 out.extend(text.as_bytes());
             }
-            Kind::Records => {
+            Kind::Bytes | Kind::Records => {
                 // Long enough now and then for a compact length of two bytes.
                 let len = self.choices.count() * usize::from(self.choices.byte());
                 self.length(Some(len), false, out);
