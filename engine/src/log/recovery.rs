@@ -70,6 +70,7 @@ impl Log {
             log_start: 0,
         };
         recovery.run(&mut files).await?;
+        recovery.remove_stray_snapshots(&files).await?;
         let partial = recovery.open_active().await?;
         let Recovery {
             done,
@@ -188,7 +189,7 @@ impl Files {
 }
 
 /// `00000000000000000042.log` is 42 and `log`.
-fn offset_and_suffix(name: &str) -> Option<(Offset, &str)> {
+pub(super) fn offset_and_suffix(name: &str) -> Option<(Offset, &str)> {
     let (digits, suffix) = name.split_once('.')?;
     let offset: Offset = digits.parse().ok()?;
     (digits.len() == 20 && offset >= 0).then_some((offset, suffix))
@@ -421,6 +422,18 @@ impl Recovery {
         self.done.cut_bytes += len;
         let path = &self.place.path;
         self.io.sync_dir(self.place.dir, path.clone()).await.map_err(opening("sync directory", path))?;
+        Ok(())
+    }
+
+    /// Removes the producers' snapshots that lie neither where a segment begins nor at the end. Former stops have left them; past the
+    /// end they tell of records that are gone, and Apache Kafka would go by them once the log has grown over them.
+    async fn remove_stray_snapshots(&self, files: &Files) -> Result<(), OpenError> {
+        for &offset in &files.snapshots {
+            if offset != self.end && !self.segments.contains_key(&offset) {
+                let path = self.place.offset_file(offset, SNAPSHOT);
+                remove_file(&self.io, &self.place, &path).await.map_err(opening("remove", &path))?;
+            }
+        }
         Ok(())
     }
 

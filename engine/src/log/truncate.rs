@@ -6,7 +6,7 @@ use super::error::{LogFailed, ReadError};
 use super::files::{LOG, SNAPSHOT, read_file, remove_file};
 use super::marks::Marks;
 use super::producers::Producers;
-use super::recovery::SEGMENT_FILES;
+use super::recovery::{SEGMENT_FILES, offset_and_suffix};
 use super::scan::{Scan, read_at};
 use super::sealing::LogStart;
 use super::segment::Segment;
@@ -230,6 +230,7 @@ impl Log {
         for later in later {
             self.remove_segment(later).await.map_err(|error| ("remove segment of", error))?;
         }
+        self.remove_snapshots_past(end).await.map_err(|error| ("remove snapshots of", error))?;
         let cut = |error| ("cut segment of", error);
         let path = self.log_path(base);
         let (file, _) = io.open(place.dir, path, FileMode::Blocks).await.map_err(cut)?;
@@ -284,6 +285,7 @@ impl Log {
         for base in bases {
             self.remove_segment(base).await.map_err(|error| ("remove segment of", error))?;
         }
+        self.remove_snapshots_past(-1).await.map_err(|error| ("remove snapshots of", error))?;
         let creating = |error| ("create segment of", error);
         let path = place.offset_file(offset, LOG);
         let file = io.create(place.dir, path, FileMode::Blocks).await.map_err(creating)?;
@@ -335,6 +337,19 @@ impl Log {
         let place = &self.0.place;
         let synced = self.0.shard.io().sync_dir(place.dir, place.path.clone()).await;
         synced.map(drop).map_err(|error| ("sync directory", error))
+    }
+
+    /// Removes the producers' snapshots past this offset, wherever they are: they tell of records that are gone.
+    async fn remove_snapshots_past(&self, offset: Offset) -> io::Result<()> {
+        let place = &self.0.place;
+        let io = self.0.shard.io();
+        for entry in io.list(place.dir, place.path.clone()).await? {
+            let stray = matches!(offset_and_suffix(&entry.name), Some((at, SNAPSHOT)) if at > offset);
+            if stray {
+                remove_file(io, place, &place.file(&entry.name)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes one segment and its files. Reads that have its file open go on.
