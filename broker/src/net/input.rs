@@ -2,7 +2,8 @@
 //!
 //! Received bytes lie in buffers the Driver lends to all connections of the shard. A frame that lies whole in one
 //! is handed on as a slice of it; everything that has to wait is copied out at once. A frame of
-//! [`LARGE_FRAME_BYTES`] and more is received into memory of its own, after credit for it was taken.
+//! [`LARGE_FRAME_BYTES`] and more is received into memory of its own, after credit for it was taken; the start of the
+//! frame after it is received alone, so that of a second large one hardly a byte comes through lent buffers.
 //!
 //! ```text
 //!   chunk (lent)  │len│ body │len│ body │le        the rest goes to `held` when the next chunk is needed
@@ -33,6 +34,8 @@ pub(super) struct Input {
     ahead_bytes: usize,
     request_bytes_max: usize,
     end: Option<End>,
+    /// The last frame was a large one, so that the next is likely to be.
+    after_large: bool,
     /// The stream has been told to end.
     cancelled: bool,
     control: Rc<Control>,
@@ -60,6 +63,8 @@ pub(super) enum End {
 }
 
 const LENGTH_BYTES: usize = 4;
+/// What every request has: its length, then the API's key and version. [`Requests::cost`](super::Requests::cost) needs no more.
+const START_BYTES: usize = LENGTH_BYTES + 4;
 
 impl Input {
     pub(super) fn new(io: Io, socket: Socket, request_bytes_max: usize, control: Rc<Control>) -> Self {
@@ -75,6 +80,7 @@ impl Input {
             ahead_bytes: 0,
             request_bytes_max,
             end: None,
+            after_large: false,
         }
     }
 
@@ -84,6 +90,7 @@ impl Input {
             match self.cut() {
                 Ok(Some(next)) => {
                     self.control.frame_ended();
+                    self.after_large = matches!(next, Next::Large { .. });
                     return next;
                 }
                 Ok(None) => {}
@@ -224,7 +231,7 @@ impl Input {
         loop {
             if self.stream.is_none() {
                 self.cancelled = false;
-                self.stream = Some(self.io.recv(self.socket.clone()));
+                self.stream = Some(self.receive());
             }
             let Poll::Ready(outcome) = self.poll_stream(cx) else { return Poll::Pending };
             match self.received(outcome) {
@@ -237,6 +244,15 @@ impl Input {
                 Err(end) => return Poll::Ready(Err(end)),
             }
         }
+    }
+
+    /// Receives whatever comes next, or after a large frame only the next one's start, for once.
+    fn receive(&mut self) -> Stream {
+        let socket = self.socket.clone();
+        if std::mem::take(&mut self.after_large) && self.held.is_empty() {
+            return self.io.start(Op::RecvExact { socket, head: Bytes::new(), len: START_BYTES });
+        }
+        self.io.recv(socket)
     }
 
     /// Takes what has come into memory of our own; leaves the socket alone once that is enough.

@@ -99,6 +99,41 @@ fn a_large_batch_comes_through_and_its_memory_goes_back() {
 }
 
 #[test]
+fn large_and_small_requests_in_one_stream_are_cut_right() {
+    let broker = TestBroker::start(1, &[TOPIC]);
+    let mut client = Client::connect(broker.address);
+    let sizes = [100_000, 200_000, 10, 300_000, 70_000, 70_000, 10, 10, 65_536, 1, 500_000];
+    let mut stream = Vec::new();
+    for size in sizes {
+        stream.extend_from_slice(&client.encode(9, &produce("t", 0, batch(&vec![7; size]), -1)));
+    }
+    let mut rest = &stream[..];
+    // Cuts of every kind: inside a length, behind it, inside a header, inside a large body.
+    for len in [3, 1, 5, 99_000, 2_000, 250_000, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 50_000]
+        .into_iter()
+        .chain([usize::MAX])
+    {
+        let (part, after) = rest.split_at(len.min(rest.len()));
+        client.send_bytes(part);
+        rest = after;
+    }
+    for (n, _) in sizes.iter().enumerate() {
+        let response = client.receive::<ProduceRequest>(9, i32::try_from(n).unwrap());
+        let row = &response.responses[0].partition_responses[0];
+        assert_eq!((row.error_code, row.base_offset), (ErrorCode::None, i64::try_from(n).unwrap()));
+    }
+    let mut lens = Vec::new();
+    for (n, _) in sizes.iter().enumerate() {
+        let mut request = fetch("t", &[(0, i64::try_from(n).unwrap())]);
+        request.topics[0].partitions[0].partition_max_bytes = 1;
+        lens.push(records_of(&client.fetch(&request), 0).len());
+    }
+    let expected: Vec<_> = sizes.iter().map(|size| batch(&vec![7; *size]).len()).collect();
+    assert_eq!(lens, expected);
+    assert_eq!(broker.ask(|brokers| brokers[0].memory_in_use().0), 0);
+}
+
+#[test]
 fn a_duplicate_of_an_idempotent_batch_gets_the_first_offset() {
     let broker = TestBroker::start(2, &[TOPIC]);
     let mut client = Client::connect(broker.address);
