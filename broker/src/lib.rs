@@ -6,6 +6,7 @@
 //! - [`cli`]: the command line.
 //! - [`cluster`]: the metadata: durable records, the image they make, the controller that changes it.
 //! - [`config`]: Kafka's config names, checked and typed.
+//! - [`group`]: consumer groups, as state machines, and the records that keep them.
 //! - [`http`]: `/metrics` and the health checks.
 //! - [`metrics`]: what each shard counts, and the text of a scrape.
 //! - [`net`]: connections: frames in, replies out in request order.
@@ -19,6 +20,7 @@ pub mod calls;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod group;
 pub mod http;
 pub mod metrics;
 pub mod net;

@@ -4,6 +4,7 @@
 //! topic runs with: what was set on it, else the broker's default for it, else Kafka's.
 
 mod broker_keys;
+mod groups;
 mod kept_keys;
 mod kind;
 mod listeners;
@@ -13,6 +14,7 @@ mod topic;
 mod topic_keys;
 
 pub use broker_keys::{BROKER_KEYS, BrokerKey, broker_key};
+pub use groups::GroupConfig;
 pub use kind::{Kind, Refusal, list};
 pub use listeners::{Advertised, ListenAddress};
 pub use settings::{ConfigError, Settings, Source};
@@ -64,6 +66,8 @@ pub struct BrokerConfig {
     pub connection_idle_ms: Option<u64>,
     /// After how long without a batch a producer's sequence is forgotten, in milliseconds.
     pub producer_expiry_ms: i64,
+    /// What consumer groups go by.
+    pub groups: GroupConfig,
     endpoints: Vec<Endpoint>,
 }
 
@@ -151,6 +155,7 @@ impl BrokerConfig {
             connections_max: number(&settings, "max.connections"),
             connection_idle_ms: u64::try_from(number::<i64>(&settings, "connections.max.idle.ms")).ok(),
             producer_expiry_ms: number(&settings, "producer.id.expiration.ms"),
+            groups: GroupConfig::new(&settings)?,
             endpoints: Vec::new(),
             settings,
         })
@@ -203,6 +208,7 @@ mod tests {
         };
         check(&["node.id=1", "broker.id=2"], "must be the same");
         check(&["log.dirs=,"], "names no directory");
+        check(&["group.min.session.timeout.ms=7", "group.max.session.timeout.ms=6"], "is above");
         check(&["authorizer.class.name=org.example.A"], "no authorizer");
         check(&["listeners=SSL://:9093"], "PLAINTEXT");
         check(&["listeners=A://:9093,A://:9094", "listener.security.protocol.map=A:PLAINTEXT"], "twice");
