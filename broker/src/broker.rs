@@ -3,6 +3,7 @@
 //! Every shard has one; they share nothing but mailboxes. What concerns a partition is asked of its owner with
 //! [`Broker::ask`], which answers from here when that is this shard: handlers do not care where a partition lies.
 
+mod coordinating;
 mod identity;
 mod loads;
 mod opening;
@@ -21,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::net::{CloseReason, Limits, Listeners, NewConnection, Peer, PendingReply, Requests};
 use crate::partition::{Acks, Appending, Partition, PartitionId, Waiter};
 use bytes::Bytes;
+use coordinating::{Coordinators, Questions};
 use loads::Loads;
 use reading::ParkedReads;
 use ringlog_engine::log::Cache;
@@ -65,6 +67,9 @@ struct Inner {
     waiters: RefCell<HashMap<u64, Rc<Waiter>>>,
     next_ticket: Cell<u64>,
     parked_reads: ParkedReads,
+    /// The groups this shard coordinates, and what its connections have asked of coordinators.
+    coordinators: Coordinators,
+    questions: Questions,
     fetch_memory: Credits,
     listeners: RefCell<Option<Listeners>>,
     loads: Loads,
@@ -150,6 +155,8 @@ impl Broker {
             waiters: RefCell::default(),
             next_ticket: Cell::new(0),
             parked_reads: ParkedReads::default(),
+            coordinators: Coordinators::default(),
+            questions: Questions::default(),
             listeners: RefCell::new(None),
             loads: Loads::default(),
             stage: Cell::new(Stage::Serving),
@@ -321,6 +328,7 @@ impl Broker {
         for waiter in self.0.waiters.borrow().values() {
             waiter.fire();
         }
+        self.release_members();
         let mut drained = std::pin::pin!(listeners.drain());
         let mut late = std::pin::pin!(self.0.shard.sleep(DRAIN_TIME_MAX));
         let drained = std::future::poll_fn(|cx| {
@@ -418,6 +426,15 @@ impl Broker {
                 })
             }
             Call::Control(request) => self.change(request),
+            Call::Group { partition, group, request, ticket } => {
+                self.serve_group(partition, &group, request, ticket);
+                done()
+            }
+            Call::GroupAnswered(number, answer) => {
+                self.0.questions.answer(number, answer);
+                done()
+            }
+            Call::ListGroups => Box::pin(std::future::ready(Answer::Groups(self.list_own_groups()))),
             Call::Load => {
                 let load = self.0.loads.own.clone();
                 Box::pin(std::future::ready(Answer::Load(load)))

@@ -5,6 +5,7 @@
 //! call open: a fetch that finds too little leaves a ticket, and the owner sends [`Call::Woken`] when there is more.
 
 use crate::cluster::{DataDirs, Image};
+use crate::group::{GroupAnswer, GroupRequest, Listed, Ticket};
 use crate::net::NewConnection;
 use crate::partition::{Acks, AppendRefusal, EpochEnd, Found, Offset, PartitionId, Read, Reader, Sought};
 use bytes::Bytes;
@@ -53,6 +54,22 @@ pub enum Call {
     Apply(Arc<Image>),
     /// Change the cluster's metadata (asked of shard 0): [`Answer::Control`].
     Control(crate::cluster::Request),
+    /// A question to the coordinator of a group: [`Answer::Done`]; what it answers comes with [`Call::GroupAnswered`], which may be minutes
+    /// later.
+    Group {
+        /// The partition that keeps the group.
+        partition: PartitionId,
+        /// The group.
+        group: String,
+        /// The question.
+        request: GroupRequest,
+        /// Whom to answer.
+        ticket: Ticket,
+    },
+    /// The answer to a question of the receiver's, by its number: [`Answer::Done`].
+    GroupAnswered(u64, GroupAnswer),
+    /// List the groups that the shard coordinates: [`Answer::Groups`].
+    ListGroups,
     /// How many connections the shard has: [`Answer::Load`].
     Load,
     /// Serve this connection, accepted by a shard that has more: [`Answer::Done`].
@@ -97,6 +114,8 @@ pub enum Answer {
     EpochEnds(Vec<Result<Option<EpochEnd>, ErrorCode>>),
     /// To [`Call::Load`]: the number itself, kept up to date.
     Load(Arc<AtomicUsize>),
+    /// To [`Call::ListGroups`]; refused while some are being loaded.
+    Groups(Result<Vec<Listed>, ErrorCode>),
     /// To [`Call::Control`].
     Control(crate::cluster::Outcome),
 }

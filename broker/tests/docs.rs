@@ -30,6 +30,7 @@ fn the_protocol_document_lists_what_is_served() {
             _ => "",
         };
         let (key, flexible) = (spec.key.code(), spec.flexible_from);
+        let flexible = if flexible == i16::MAX { "none".to_owned() } else { flexible.to_string() };
         writeln!(table, "| {key} | {} | {} to {}{note} | {flexible} |", spec.name, api.min, api.max)
             .expect("writing to a string does not fail");
     }

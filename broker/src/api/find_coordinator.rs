@@ -1,35 +1,73 @@
-//! FindCoordinator: there are no groups and no transactions yet, and so nobody who coordinates them.
+//! FindCoordinator: there is one broker, and it coordinates all groups. Their topic is created when a group is first looked for.
 //!
-//! It is served all the same: older librdkafka takes its absence to mean that the broker cannot take lz4. A group's coordinator is
-//! not available, which a consumer that was assigned its partitions bears; a transactional id is refused for good.
+//! A transactional id is refused for good: there are no transactions yet, and a code that clients retry would have them wait for ever.
 
 use super::Context;
+use crate::cluster::{Outcome, Request};
+use crate::group::{OFFSETS_TOPIC, offsets_topic};
 use ringlog_wire::find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use ringlog_wire::{ByteString, ErrorCode};
 use std::rc::Rc;
 
-const MESSAGE: ByteString = ByteString::from_static("ringlog has no consumer groups and no transactions yet");
+const NO_TRANSACTIONS: ByteString = ByteString::from_static("ringlog has no transactions yet");
 
-pub(super) async fn handle(_: Rc<Context>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
+/// What a key names.
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+
+pub(super) async fn handle(context: Rc<Context>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     let error_code = match request.key_type {
-        0 => ErrorCode::CoordinatorNotAvailable,
-        1 => ErrorCode::TransactionalIdAuthorizationFailed,
+        GROUP => groups_are_kept(&context).await,
+        TRANSACTION => ErrorCode::TransactionalIdAuthorizationFailed,
         _ => ErrorCode::InvalidRequest,
     };
-    let coordinators = request.coordinator_keys.into_iter().map(|key| Coordinator {
-        key,
-        node_id: -1,
-        port: -1,
-        error_code,
-        error_message: Some(MESSAGE),
-        ..Default::default()
-    });
+    let row = Coordinator { node_id: -1, port: -1, error_code, ..Default::default() };
+    let row = match error_code {
+        ErrorCode::None => {
+            let endpoint = context.broker.config().endpoint(context.peer.listener);
+            Coordinator {
+                node_id: context.broker.config().node_id,
+                host: endpoint.host.as_str().into(),
+                port: i32::from(endpoint.port),
+                ..row
+            }
+        }
+        ErrorCode::TransactionalIdAuthorizationFailed => {
+            Coordinator { error_message: Some(NO_TRANSACTIONS), ..row }
+        }
+        _ => row,
+    };
     FindCoordinatorResponse {
         error_code,
-        error_message: Some(MESSAGE),
-        node_id: -1,
-        port: -1,
-        coordinators: coordinators.collect(),
+        error_message: row.error_message.clone(),
+        node_id: row.node_id,
+        host: row.host.clone(),
+        port: row.port,
+        coordinators: request
+            .coordinator_keys
+            .into_iter()
+            .map(|key| Coordinator { key, ..row.clone() })
+            .collect(),
         ..Default::default()
     }
+}
+
+/// Sees to it that there is a topic that keeps groups.
+async fn groups_are_kept(context: &Context) -> ErrorCode {
+    let broker = &context.broker;
+    if broker.image().topic(OFFSETS_TOPIC).is_some() {
+        return ErrorCode::None;
+    }
+    let topics = vec![offsets_topic(&broker.config().groups)];
+    let outcome = broker.control(Request::CreateTopics { topics, validate_only: false }).await;
+    if broker.image().topic(OFFSETS_TOPIC).is_some() {
+        return ErrorCode::None;
+    }
+    let why = match outcome {
+        Outcome::Topics(topics) => topics.into_iter().find_map(Result::err).map(|refusal| refusal.message),
+        Outcome::Failed(code) => Some(code.name().to_owned()),
+        Outcome::ProducerIds { .. } => None,
+    };
+    eprintln!("ERROR create topic {OFFSETS_TOPIC}: {}", why.unwrap_or_default());
+    ErrorCode::CoordinatorNotAvailable
 }

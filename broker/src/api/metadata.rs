@@ -6,6 +6,7 @@
 use super::Context;
 use crate::cluster::{NewTopic, Outcome, Request, Topic};
 use crate::config::Endpoint;
+use crate::group::{OFFSETS_TOPIC, offsets_topic};
 use ringlog_wire::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
     MetadataResponsePartition, MetadataResponseTopic,
@@ -79,12 +80,19 @@ async fn create_missing(context: &Context, asked: &[MetadataRequestTopic]) {
     if missing.is_empty() {
         return;
     }
-    let topics =
-        missing.into_iter().map(|name| NewTopic { name: name.to_owned(), ..NewTopic::default() }).collect();
+    let topics = missing.into_iter().map(|name| new_topic(context, name)).collect();
     if let Outcome::Failed(code) =
         context.broker.control(Request::CreateTopics { topics, validate_only: false }).await
     {
         eprintln!("ERROR topics were not created: {}", code.name());
+    }
+}
+
+/// A topic made because it is asked for: with the broker's defaults, or as the broker needs it for itself.
+fn new_topic(context: &Context, name: &str) -> NewTopic {
+    match name {
+        OFFSETS_TOPIC => offsets_topic(&context.broker.config().groups),
+        _ => NewTopic { name: name.to_owned(), ..NewTopic::default() },
     }
 }
 
@@ -154,6 +162,7 @@ impl Rows<'_> {
         MetadataResponseTopic {
             name: Some(ByteString::from(&*topic.name)),
             topic_id: topic.id,
+            is_internal: *topic.name == *OFFSETS_TOPIC,
             partitions: partitions.collect(),
             topic_authorized_operations: if self.operations { TOPIC_OPERATIONS } else { i32::MIN },
             ..Default::default()

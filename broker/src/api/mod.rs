@@ -8,22 +8,33 @@
 //!   compressed batches. Apache Kafka does the same.
 //! - There are no transactions: a transactional id is refused with an error no client retries, features are left out, and a client that would
 //!   need `transaction.version` 2 stays with the older protocol.
+//! - Groups speak the classic protocol: there is no `group.version` feature, and clients that could speak a newer one stay with it.
 //! - An API that is not served is not listed. A request for one closes the connection, as in Apache Kafka.
 
 mod api_versions;
 mod create_partitions;
 mod create_topics;
+mod delete_groups;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod fetch;
 mod fetch_session;
 mod find_coordinator;
+mod heartbeat;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sync_group;
 
 pub use fetch_session::Sessions;
 
@@ -57,7 +68,15 @@ pub const APIS: &[Api] = &[
     api(ApiKey::Fetch, fetch::dispatch),
     api(ApiKey::ListOffsets, |context, reader| answer(context, reader, list_offsets::handle)),
     api(ApiKey::Metadata, |context, reader| answer(context, reader, metadata::handle)),
+    api(ApiKey::OffsetCommit, |context, reader| answer(context, reader, offset_commit::handle)),
+    api(ApiKey::OffsetFetch, |context, reader| answer(context, reader, offset_fetch::handle)),
     api(ApiKey::FindCoordinator, |context, reader| answer(context, reader, find_coordinator::handle)),
+    api(ApiKey::JoinGroup, |context, reader| answer(context, reader, join_group::handle)),
+    api(ApiKey::Heartbeat, |context, reader| answer(context, reader, heartbeat::handle)),
+    api(ApiKey::LeaveGroup, |context, reader| answer(context, reader, leave_group::handle)),
+    api(ApiKey::SyncGroup, |context, reader| answer(context, reader, sync_group::handle)),
+    api(ApiKey::DescribeGroups, |context, reader| answer(context, reader, describe_groups::handle)),
+    api(ApiKey::ListGroups, |context, reader| answer(context, reader, list_groups::handle)),
     api(ApiKey::ApiVersions, |context, reader| answer(context, reader, api_versions::handle)),
     api(ApiKey::CreateTopics, |context, reader| answer(context, reader, create_topics::handle)),
     api(ApiKey::DeleteTopics, |context, reader| answer(context, reader, delete_topics::handle)),
@@ -67,6 +86,8 @@ pub const APIS: &[Api] = &[
     }),
     api(ApiKey::DescribeConfigs, |context, reader| answer(context, reader, describe_configs::handle)),
     api(ApiKey::CreatePartitions, |context, reader| answer(context, reader, create_partitions::handle)),
+    api(ApiKey::DeleteGroups, |context, reader| answer(context, reader, delete_groups::handle)),
+    api(ApiKey::OffsetDelete, |context, reader| answer(context, reader, offset_delete::handle)),
     api(ApiKey::DescribeCluster, |context, reader| answer(context, reader, describe_cluster::handle)),
 ];
 

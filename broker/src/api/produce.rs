@@ -7,6 +7,7 @@
 use super::{Context, Dispatched, decode};
 use crate::broker::PendingAnswer;
 use crate::calls::{Acknowledged, Answer, Call};
+use crate::group::OFFSETS_TOPIC;
 use crate::net::Reply;
 use crate::partition::{Acks, AppendRefusal, PartitionId};
 use bytes::Bytes;
@@ -22,6 +23,8 @@ use std::time::Duration;
 
 /// Versions from here on name topics by id.
 const BY_ID: i16 = 13;
+/// The client id under which Kafka lets anybody write to internal topics.
+const ADMIN_CLIENT: &str = "__admin_client";
 /// Versions from here on may carry zstd.
 const ZSTD: i16 = 7;
 
@@ -162,6 +165,9 @@ fn topic_partitions(context: &Context, topic: &TopicProduceData) -> Vec<(i32, Ac
     };
     let accept = |index: i32, records: &Records| {
         let topic = found.ok_or(AppendRefusal::code(unknown))?;
+        if *topic.name == *OFFSETS_TOPIC && *context.peer.client_id.borrow() != ADMIN_CLIENT {
+            return Err(AppendRefusal::code(ErrorCode::InvalidTopicException));
+        }
         if topic.partition(index).is_none() {
             return Err(AppendRefusal::code(ErrorCode::UnknownTopicOrPartition));
         }

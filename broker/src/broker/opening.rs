@@ -3,6 +3,7 @@
 use super::{Broker, PendingAnswer, Stage, identity};
 use crate::calls::{Answer, Call};
 use crate::cluster::{DataDirs, Image, Topic};
+use crate::group::OFFSETS_TOPIC;
 use crate::partition::{Lead, Partition, PartitionId, log_config};
 use ringlog_engine::log::{Log, LogConfig, LogDir, OpenError, Recovered};
 use ringlog_engine::shard::ShardId;
@@ -26,11 +27,12 @@ impl Broker {
         };
         self.0.opening.borrow_mut().extend(new.iter().copied());
         self.0.topic_configs.borrow_mut().clear();
-        *self.0.image.borrow_mut() = image.clone();
+        let before = std::mem::replace(&mut *self.0.image.borrow_mut(), image.clone());
         self.configure(&image);
         for partition in gone {
             self.0.partitions.borrow_mut().remove(&partition.id());
             partition.retire();
+            self.stop_coordinating(partition.id());
             self.0.removing.set(self.0.removing.get() + 1);
             let this = self.clone();
             self.0.shard.spawn(async move {
@@ -39,6 +41,7 @@ impl Broker {
                 this.0.changed.notify();
             });
         }
+        self.forget_offsets(&before, &image).await;
         // A topic made anew under a former name gets the folder of that name: it must be free.
         while self.0.removing.get() > 0 {
             self.0.changed.next().await;
@@ -144,7 +147,10 @@ impl Broker {
                 if *config != *partition.config() {
                     partition.configure(config);
                 }
-                self.0.partitions.borrow_mut().insert(id, partition);
+                self.0.partitions.borrow_mut().insert(id, partition.clone());
+                if *topic.name == *OFFSETS_TOPIC {
+                    self.coordinate(partition);
+                }
             }
             None => {
                 partition.retire();

@@ -118,13 +118,43 @@ impl Partition {
             return Appending(Stage::Refused(refusal));
         }
         if self.0.backlog.borrow().line.is_empty() {
-            match self.place(records, acks, deadline) {
+            match self.place(records, Origin::Client, acks, deadline) {
                 Ok(placed) => return Appending(Stage::Placed(placed, self.clone())),
                 Err(AppendError::Busy) => {}
                 Err(error) => return Appending(Stage::Refused(refusal(&error))),
             }
         }
         Appending(Stage::InLine(self.stand_in_line(records, acks, deadline), self.clone()))
+    }
+
+    /// Appends records of a coordinator of the broker's own, to be acknowledged as with acks=all. In the log or refused when this returns:
+    /// a coordinator goes on from what lies in its log.
+    pub fn append_as_coordinator(&self, batch: &Bytes, deadline: Instant) -> Result<Appending, ErrorCode> {
+        self.may_append().map_err(|refusal| refusal.code)?;
+        match self.place(batch, Origin::Coordinator, Acks::All, deadline) {
+            Ok(placed) => Ok(Appending(Stage::Placed(placed, self.clone()))),
+            // The disk is behind: the client comes again.
+            Err(AppendError::Busy) => Err(ErrorCode::CoordinatorNotAvailable),
+            Err(error) => Err(refusal(&error).code),
+        }
+    }
+
+    /// Waits until all that is in the log now would be acknowledged with acks=all.
+    pub fn all_acknowledged(&self, deadline: Instant) -> impl Future<Output = Result<(), ErrorCode>> + use<> {
+        let marks = self.0.log.marks();
+        let state = self.may_append();
+        let ack = self.await_mark(Acks::All.mark(self.durability()), marks.log_end, deadline);
+        self.follow_marks();
+        let this = self.clone();
+        async move {
+            state.map_err(|refusal| refusal.code)?;
+            let Some(ack) = ack else { return Ok(()) };
+            match ack.await {
+                Some(Acked::Reached) => Ok(()),
+                Some(Acked::TimedOut) => Err(ErrorCode::RequestTimedOut),
+                Some(Acked::Failed) | None => Err(this.lost()),
+            }
+        }
     }
 
     /// Answers producers whose time is up.
@@ -171,13 +201,15 @@ impl Partition {
         })
     }
 
-    fn place(&self, records: &Bytes, acks: Acks, deadline: Instant) -> Result<Placed, AppendError> {
+    fn place(
+        &self,
+        records: &Bytes,
+        origin: Origin,
+        acks: Acks,
+        deadline: Instant,
+    ) -> Result<Placed, AppendError> {
         let log = &self.0.log;
-        let as_leader = LeaderAppend {
-            epoch: self.leader_epoch(),
-            origin: Origin::Client,
-            now: self.0.shard.wall_time(),
-        };
+        let as_leader = LeaderAppend { epoch: self.leader_epoch(), origin, now: self.0.shard.wall_time() };
         let appended = log.append(records, as_leader)?;
         let marks = log.marks();
         let end = appended.last_offset + 1;
@@ -192,20 +224,7 @@ impl Partition {
             true => mark.map(|_| Mark::Written),
             false => mark,
         };
-        let ack = mark.and_then(|mark| {
-            let reached = match mark {
-                Mark::Written => marks.written,
-                Mark::Durable => marks.durable,
-            };
-            if reached >= end {
-                return None;
-            }
-            if mark == Mark::Durable {
-                // Asking is enough: the marks are followed for all who wait.
-                drop(log.wait_durable(end));
-            }
-            Some(self.0.waiting.borrow_mut().add(mark, end, deadline))
-        });
+        let ack = self.await_mark(mark, end, deadline);
         self.follow_marks();
         Ok(Placed {
             acknowledged: Acknowledged {
@@ -215,6 +234,25 @@ impl Partition {
             },
             ack,
         })
+    }
+
+    /// Who waits for a mark to reach this offset; nobody where it has.
+    fn await_mark(&self, mark: Option<Mark>, end: i64, deadline: Instant) -> Option<Receiver<Acked>> {
+        let log = &self.0.log;
+        let marks = log.marks();
+        let mark = mark?;
+        let reached = match mark {
+            Mark::Written => marks.written,
+            Mark::Durable => marks.durable,
+        };
+        if reached >= end {
+            return None;
+        }
+        if mark == Mark::Durable {
+            // Asking is enough: the marks are followed for all who wait.
+            drop(log.wait_durable(end));
+        }
+        Some(self.0.waiting.borrow_mut().add(mark, end, deadline))
     }
 
     /// The disk is behind: the batch leaves the buffer it came in and waits for room.
@@ -240,7 +278,7 @@ impl Partition {
             else {
                 break;
             };
-            match self.place(&records, acks, deadline) {
+            match self.place(&records, Origin::Client, acks, deadline) {
                 Err(AppendError::Busy) => {
                     self.0.backlog.borrow_mut().line.push_front(InLine { records, acks, deadline, done });
                     self.0.shard.yield_now().await;
