@@ -7,7 +7,7 @@
 
 use crate::broker::{Broker, Parts, remove_leftovers};
 use crate::calls::MeshEnds;
-use crate::cluster::{Controller, DataDirs};
+use crate::cluster::{Controller, DataDirs, MetadataLog};
 use crate::config::{BrokerConfig, ListenAddress};
 use crate::http;
 use crate::metrics::Scrapes;
@@ -132,7 +132,12 @@ pub async fn lead(broker: &Broker) -> Result<(), ServeError> {
     let dirs = DataDirs::open(&io, &config.data_dirs, config.node_id)
         .await
         .map_err(|error| ServeError(error.to_string()))?;
-    remove_leftovers(&io, &dirs).await.map_err(|error| {
+    let first = &dirs.dirs[0];
+    let (mut log, image) = MetadataLog::open(&io, first.dir, &first.path)
+        .await
+        .map_err(|error| ServeError(error.to_string()))?;
+    // Before anything is compacted away: the log knows which topics were deleted.
+    remove_leftovers(&io, &dirs, &log.take_deleted()).await.map_err(|error| {
         ServeError(format!("remove what deleted topics have left in the data directories: {error}"))
     })?;
     let dirs = Arc::new(dirs);
@@ -142,8 +147,9 @@ pub async fn lead(broker: &Broker) -> Result<(), ServeError> {
         let broker = publisher.clone();
         Box::pin(async move { broker.publish(image).await })
     });
-    let controller =
-        Controller::open(&io, config, dirs, publish).await.map_err(|error| ServeError(error.to_string()))?;
+    let controller = Controller::start(&io, config, dirs, (log, image), publish)
+        .await
+        .map_err(|error| ServeError(error.to_string()))?;
     broker.publish(controller.image()).await;
     broker.lead_cluster(move |request| {
         let controller = controller.clone();

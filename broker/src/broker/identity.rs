@@ -3,15 +3,18 @@
 //! Topics may be deleted and made anew under the same name; a deletion may be cut short by a crash. The id in the
 //! directory keeps a topic from taking over the records of its predecessor.
 
-use crate::cluster::DataDirs;
+use super::opening::folder;
+use crate::cluster::{DataDirs, Topic};
 use bytes::Bytes;
 use ringlog_engine::io::{Io, small_file};
-use ringlog_engine::log::{LogDir, is_removed, remove_directory};
+use ringlog_engine::log::{LogDir, is_removed, remove_directory, remove_partition};
 #[cfg(ringlog_plant)]
 use ringlog_engine::plant::{self, Plant};
 use ringlog_wire::Uuid;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 const FILE: &str = "partition.metadata";
 const BYTES_MAX: u64 = 4096;
@@ -40,13 +43,36 @@ pub(super) async fn claim(io: &Io, place: &LogDir, topic: Uuid) -> io::Result<Op
     Ok(stray)
 }
 
-/// Removes what deletions that were cut short have left.
-pub async fn remove_leftovers(io: &Io, dirs: &DataDirs) -> io::Result<()> {
+/// Removes what deletions that were cut short have left: directories that were renamed for it, and those of topics which the
+/// metadata says were deleted.
+pub async fn remove_leftovers(io: &Io, dirs: &DataDirs, deleted: &[Arc<Topic>]) -> io::Result<()> {
     for data in &dirs.dirs {
+        let mut there = BTreeSet::new();
         for entry in io.list(data.dir, data.path.clone()).await? {
             let path = data.path.join(entry.name);
             if entry.is_dir && is_removed(&path) {
                 remove_directory(io, &LogDir { dir: data.dir, path }).await?;
+            } else {
+                there.insert(path);
+            }
+        }
+        #[cfg(ringlog_plant)]
+        if plant::is(Plant::TakeOverAnotherTopicsFolder) {
+            continue;
+        }
+        for topic in deleted {
+            for index in 0..i32::try_from(topic.partitions.len()).expect("indexes are 32 bits") {
+                let path = data.path.join(folder(topic, index));
+                if !there.contains(&path) {
+                    continue;
+                }
+                // The name may be another topic's by now.
+                let file = path.join(FILE);
+                let bytes = small_file::read(io, data.dir, &file, BYTES_MAX).await?;
+                if bytes.is_some_and(|bytes| topic_of(&bytes) == Some(topic.id)) {
+                    there.remove(&path);
+                    remove_partition(io, &LogDir { dir: data.dir, path }).await?;
+                }
             }
         }
     }

@@ -202,6 +202,6 @@ enum Unopened {
 }
 
 /// A partition's folder in its data directory, as Kafka names it.
-fn folder(topic: &Topic, index: i32) -> String {
+pub(super) fn folder(topic: &Topic, index: i32) -> String {
     format!("{}-{index}", topic.name)
 }

@@ -35,16 +35,15 @@ struct Inner {
 const PRODUCER_IDS: i64 = 1000;
 
 impl Controller {
-    /// Opens the metadata log and notes that the broker has started: every leader epoch grows by one. The image is
+    /// Takes over the metadata log and notes that the broker has started: every leader epoch grows by one. The image is
     /// committed, but not published yet.
-    pub async fn open(
+    pub async fn start(
         io: &Io,
         config: Arc<BrokerConfig>,
         dirs: Arc<DataDirs>,
+        (mut log, mut image): (MetadataLog, Image),
         publish: Publish,
     ) -> Result<Self, MetadataError> {
-        let first = &dirs.dirs[0];
-        let (mut log, mut image) = MetadataLog::open(io, first.dir, &first.path).await?;
         log.compact_if_grown(&image).await?;
         let mut records = Vec::new();
         if image.cluster_id.is_empty() {

@@ -3,7 +3,7 @@
 //! Records are appended and synced before they count. When the file has grown to several times what its image
 //! needs it is replaced, at once, by the records that make the image.
 
-use super::image::Image;
+use super::image::{Image, Topic};
 use super::record::{Record, RecordError};
 use bytes::Bytes;
 use ringlog_engine::io::{DirId, File, FileMode, Io, small_file};
@@ -11,6 +11,7 @@ use ringlog_engine::io::{DirId, File, FileMode, Io, small_file};
 use ringlog_engine::plant::{self, Plant};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The open metadata log of this broker.
 pub struct MetadataLog {
@@ -21,6 +22,7 @@ pub struct MetadataLog {
     end: u64,
     /// Size after the last compaction; grown to [`COMPACT_RATIO`] times it, the log is compacted again.
     compacted: u64,
+    deleted: Vec<Arc<Topic>>,
     failed: bool,
 }
 
@@ -44,32 +46,35 @@ impl MetadataLog {
             move |error| MetadataError::Io { path, action, error }
         };
         let content = small_file::read(io, dir, &path, METADATA_BYTES_MAX).await.map_err(failed("read"))?;
-        let (file, image, end) = match content {
+        let (file, image, end, deleted) = match content {
             Some(content) => {
-                let (image, end) = replay(&content).map_err(|(line, why)| MetadataError::Damaged {
-                    path: path.clone(),
-                    line,
-                    why,
-                })?;
+                let (image, end, deleted) = replay(&content)
+                    .map_err(|(line, why)| MetadataError::Damaged { path: path.clone(), line, why })?;
                 let (file, len) =
                     io.open(dir, path.clone(), FileMode::CachedWrite).await.map_err(failed("open"))?;
                 if len > end {
                     io.truncate(file.clone(), end).await.map_err(failed("cut"))?;
                 }
-                (file, image, end)
+                (file, image, end, deleted)
             }
             None => {
                 let file =
                     io.create(dir, path.clone(), FileMode::CachedWrite).await.map_err(failed("create"))?;
-                (file, Image::default(), 0)
+                (file, Image::default(), 0, Vec::new())
             }
         };
         // What is found may have been written by a process that did not live to sync it, or the file's name with it: it
         // is gone by no later power cut once somebody goes by it.
         io.sync_file(file.clone()).await.map_err(failed("sync"))?;
         io.sync_dir(dir, folder.to_owned()).await.map_err(failed("sync"))?;
-        let log = Self { io: io.clone(), dir, path, file, end, compacted: end, failed: false };
+        let log = Self { io: io.clone(), dir, path, file, end, compacted: end, deleted, failed: false };
         Ok((log, image))
+    }
+
+    /// The topics that were deleted since the log was last compacted before it was opened, as they were then. A process that died
+    /// may have left their directories.
+    pub fn take_deleted(&mut self) -> Vec<Arc<Topic>> {
+        std::mem::take(&mut self.deleted)
     }
 
     /// Appends records; they are durable when this returns. After a failure nobody knows what the file holds, so
@@ -121,9 +126,12 @@ impl MetadataLog {
     }
 }
 
-/// The image of a log's content, and where its last whole record ends.
-fn replay(content: &[u8]) -> Result<(Image, u64), (usize, String)> {
+type Replayed = (Image, u64, Vec<Arc<Topic>>);
+
+/// The image of a log's content, where its last whole record ends, and the topics that records of it delete.
+fn replay(content: &[u8]) -> Result<Replayed, (usize, String)> {
     let mut image = Image::default();
+    let mut deleted = Vec::new();
     let mut end = 0;
     for (number, line) in content.split_inclusive(|byte| *byte == b'\n').enumerate() {
         let is_last = end + line.len() == content.len();
@@ -133,10 +141,13 @@ fn replay(content: &[u8]) -> Result<(Image, u64), (usize, String)> {
             Err(RecordError::Shape | RecordError::Checksum) if is_last => break,
             Err(error) => return Err((number + 1, error.to_string())),
         };
+        if let Record::RemoveTopic { topic } = &record {
+            deleted.extend(image.topic_by_id(*topic).cloned());
+        }
         image.apply(&record).map_err(|why| (number + 1, why))?;
         end += line.len();
     }
-    Ok((image, end as u64))
+    Ok((image, end as u64, deleted))
 }
 
 fn read_line(line: &[u8]) -> Result<Record, RecordError> {
@@ -209,7 +220,7 @@ mod tests {
         let torn = lines(&[Record::ProducerIds { next: 2000 }]);
         for cut in 0..torn.len() {
             let content = [whole.as_slice(), &torn[..cut]].concat();
-            let (image, end) = replay(&content).expect("a torn tail is no damage");
+            let (image, end, _) = replay(&content).expect("a torn tail is no damage");
             assert_eq!((image.next_producer_id, end), (1000, whole.len() as u64), "cut at {cut}");
         }
     }

@@ -27,10 +27,16 @@ use trial::Failure;
 const SEEDS: u64 = 40;
 
 /// Plans that failed once.
-const KEPT: &[(&str, &str)] = &[(
-    "seed=1463 shards=1 dirs=1 topics=1 partitions=1 idempotent=1 plain=0 consumers=0 admin=0 deletes=1 resets=0 lives=p3058f1.23",
-    "a deletion of records that had failed was taken for done when it was asked for again",
-)];
+const KEPT: &[(&str, &str)] = &[
+    (
+        "seed=1463 shards=1 dirs=1 topics=1 partitions=1 idempotent=1 plain=0 consumers=0 admin=0 deletes=1 resets=0 lives=p3058f1.23",
+        "a deletion of records that had failed was taken for done when it was asked for again",
+    ),
+    (
+        "seed=99 shards=1 dirs=2 topics=2 partitions=1 idempotent=1 plain=1 consumers=1 admin=1 deletes=0 resets=200 lives=k2789",
+        "what lay in the folder of a topic stayed when a crash cut its deletion short",
+    ),
+];
 
 #[test]
 fn nothing_promised_is_lost_and_nothing_else_comes_back() {

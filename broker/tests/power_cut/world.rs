@@ -16,6 +16,7 @@ use ringlog_engine::log::Cache;
 use ringlog_engine::shard::{Shard, ShardId, mesh_ends};
 use ringlog_wire::Uuid;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -323,10 +324,17 @@ impl World {
         }
     }
 
-    /// Looks at the bytes of every log, before anything is added to them.
+    /// Looks at the bytes of every log, before anything is added to them, and that nothing is left of deleted topics.
     fn check_files(&mut self) {
+        let topics: BTreeSet<_> =
+            self.brokers.iter().flat_map(Broker::partitions).map(|partition| partition.id().topic).collect();
         for dir in (0..self.plan.dirs).map(DirId) {
             for path in self.sim.files(self.machine, dir) {
+                if path.ends_with("partition.metadata")
+                    && let Some(target) = self.target_of(dir, &path)
+                {
+                    assert!(topics.contains(&target.topic), "{} is of a deleted topic", path.display());
+                }
                 if path.extension().is_none_or(|extension| extension != "log") {
                     continue;
                 }

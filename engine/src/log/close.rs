@@ -117,16 +117,20 @@ impl Log {
         for file in self.take_files() {
             io.close(file).await?;
         }
-        let place = &self.0.place;
-        let mut gone = place.path.as_os_str().to_owned();
-        gone.push(format!(".{:016x}{:016x}{REMOVED}", io.random(), io.random()));
-        let gone = PathBuf::from(gone);
-        io.rename(place.dir, place.path.clone(), gone.clone()).await?;
-        if let Some(parent) = gone.parent() {
-            io.sync_dir(place.dir, parent.into()).await?;
-        }
-        remove_directory(&io, &LogDir { dir: place.dir, path: gone }).await
+        remove_partition(&io, &self.0.place).await
     }
+}
+
+/// Removes the directory of a partition that nobody has open, in the same way as [`Log::remove`].
+pub async fn remove_partition(io: &Io, place: &LogDir) -> io::Result<()> {
+    let mut gone = place.path.as_os_str().to_owned();
+    gone.push(format!(".{:016x}{:016x}{REMOVED}", io.random(), io.random()));
+    let gone = PathBuf::from(gone);
+    io.rename(place.dir, place.path.clone(), gone.clone()).await?;
+    if let Some(parent) = gone.parent() {
+        io.sync_dir(place.dir, parent.into()).await?;
+    }
+    remove_directory(io, &LogDir { dir: place.dir, path: gone }).await
 }
 
 /// Removes what is left of a partition's directory that was renamed for removal.

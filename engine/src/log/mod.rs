@@ -50,7 +50,7 @@ mod writer;
 
 pub use append::{Appended, LeaderAppend, Origin};
 pub use cache::Cache;
-pub use close::{is_removed, remove_directory};
+pub use close::{is_removed, remove_directory, remove_partition};
 pub use config::{Durability, LogConfig, TimestampType};
 pub use epochs::EpochEnd;
 pub use error::{AppendError, LogFailed, OpenError, ReadError};

@@ -140,12 +140,13 @@ pub(super) async fn start(brokers: Vec<Broker>, data: PathBuf, mut topics: Vec<R
         log.append(&topics).await.unwrap();
     }
     drop(log);
+    let opened = MetadataLog::open(&io, dirs.dirs[0].dir, &dirs.dirs[0].path).await.unwrap();
     let publisher = first.clone();
     let publish = Box::new(move |image| {
         let broker = publisher.clone();
         Box::pin(async move { broker.publish(image).await }) as Pin<Box<dyn Future<Output = ()>>>
     });
-    let controller = Controller::open(&io, config, dirs.clone(), publish).await.unwrap();
+    let controller = Controller::start(&io, config, dirs.clone(), opened, publish).await.unwrap();
     first.use_directories(dirs).await;
     first.publish(controller.image()).await;
     first.lead_cluster(move |request| {

@@ -27,7 +27,7 @@ async fn process(shard: Shard, known: Rc<Known>) {
     let io = shard.io().clone();
     let dirs = vec![DataDir { dir: DirId(0), path: "/data".into(), id: Uuid([1; 16]) }];
     let dirs = DataDirs { dirs, cluster_id: String::new() };
-    remove_leftovers(&io, &dirs).await.expect("remove leftovers");
+    remove_leftovers(&io, &dirs, &[]).await.expect("remove leftovers");
     let cache = Cache::new(1 << 16);
     loop {
         let topic = known.topic.get();
