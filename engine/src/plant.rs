@@ -1,8 +1,13 @@
 //! Planted bugs: wrong turns that only a build with `--cfg ringlog_plant` can take, to show that the simulator finds them.
 //!
-//! One is chosen for the thread that runs the simulator. Neither the product nor any other build contains a trace of this.
+//! One is chosen for the thread that runs the simulator, or for a whole process by its name in `RINGLOG_PLANT`. Neither the
+//! product nor any other build contains a trace of this.
 
 use std::cell::Cell;
+use std::sync::LazyLock;
+
+/// What `RINGLOG_PLANT` says.
+static NAMED: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("RINGLOG_PLANT").ok());
 
 thread_local! {
     static PLANTED: Cell<Option<Plant>> = const { Cell::new(None) };
@@ -50,7 +55,7 @@ pub fn plant(bug: Option<Plant>) {
     PLANTED.set(bug);
 }
 
-/// Whether this thread has this bug.
+/// Whether this thread, or the process, has this bug.
 pub fn is(bug: Plant) -> bool {
-    PLANTED.get() == Some(bug)
+    PLANTED.get() == Some(bug) || NAMED.as_ref().is_some_and(|name| *name == format!("{bug:?}"))
 }
