@@ -85,7 +85,15 @@ impl Log {
         }
         let truncations = self.truncations();
         let result = self.read_files(from, limit, files).await;
-        self.unless_cut(truncations, result)
+        let result = self.unless_cut(truncations, result);
+        // The records may have been deleted meanwhile, and their segment with them.
+        let marks = self.marks();
+        match result {
+            Err(ReadError::Corrupt { .. } | ReadError::Io { .. }) if from < marks.log_start => {
+                Err(ReadError::OutOfRange { log_start: marks.log_start, log_end: marks.log_end })
+            }
+            result => result,
+        }
     }
 
     /// How often records have been taken back; `None` while some are being.
