@@ -8,6 +8,7 @@
 
 mod administering;
 mod client;
+mod committing;
 mod consuming;
 mod ledger;
 mod partition;
@@ -36,6 +37,10 @@ const KEPT: &[(&str, &str)] = &[
         "seed=99 shards=1 dirs=2 topics=2 partitions=1 idempotent=1 plain=1 consumers=1 admin=1 deletes=0 resets=200 lives=k2789",
         "what lay in the folder of a topic stayed when a crash cut its deletion short",
     ),
+    (
+        "seed=670 shards=2 dirs=1 topics=2 partitions=2 idempotent=2 plain=2 consumers=1 groups=2 admin=0 deletes=1 resets=0 lives=s2548",
+        "a fetch that met the deletion of the records it read was told that the disk had failed",
+    ),
 ];
 
 #[test]
@@ -58,6 +63,7 @@ fn nothing_promised_is_lost_and_nothing_else_comes_back() {
     if count >= SEEDS {
         assert!(total.promised >= 50 * count && total.recovered >= total.promised, "too little was promised");
         assert!(total.cut_in_recovery >= count / 10, "recoveries were not cut short often enough");
+        assert!(total.commits >= 5 * count && total.offsets >= count && total.generations >= count / 3);
         assert!(total.stops >= count && total.faults >= count / 20 && total.read >= 50 * count);
     }
 }
