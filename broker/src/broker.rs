@@ -11,7 +11,7 @@ mod reading;
 #[cfg(test)]
 mod tests;
 
-pub use identity::remove_leftovers;
+pub use identity::{remove_leftovers, topic_of};
 pub use reading::{Fetch, ReadResult};
 
 use crate::api;

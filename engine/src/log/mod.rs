@@ -41,9 +41,11 @@ mod scan;
 mod sealing;
 mod segment;
 mod space;
+mod survey;
 mod tail;
 mod time;
 mod time_index;
+mod transactions;
 mod truncate;
 mod waiting;
 mod writer;
@@ -57,7 +59,9 @@ pub use error::{AppendError, LogFailed, OpenError, ReadError};
 pub use marks::Marks;
 pub use read::{ReadLimit, ReadPart, ReadParts};
 pub use recovery::Recovered;
+pub use survey::{Survey, SurveyError, forget_checkpoint, survey, take_over};
 pub use time::TimedOffset;
+pub use transactions::AbortedTransaction;
 pub use truncate::TruncateError;
 
 use crate::io::{DirId, File, Space};
@@ -116,6 +120,8 @@ struct State {
     tails: VecDeque<Tail>,
     producers: Producers,
     epochs: Epochs,
+    /// Transactions that were aborted before the log was taken over from Apache Kafka, in the order of their markers.
+    aborted: Vec<AbortedTransaction>,
     /// The producers as they were where a segment begins, until that is on disk.
     snapshots: BTreeMap<Offset, Producers>,
     written_waiters: Waiters,

@@ -16,6 +16,7 @@ use super::segment::{Indexes, Segment};
 use super::space::Prepared;
 use super::tail::Tail;
 use super::time_index::TimeIndex;
+use super::transactions::{self, TRANSACTION_INDEX};
 use super::{Cache, Gaps, Inner, Log, LogConfig, LogDir, Offset, State};
 use crate::batch;
 use crate::io::{DirEntry, FileMode, Io};
@@ -26,7 +27,7 @@ use crate::shard::Shard;
 use crate::shard::sync::{Credits, Event};
 use bytes::Bytes;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::rc::Rc;
 
@@ -72,6 +73,10 @@ impl Log {
         recovery.run(&mut files).await?;
         recovery.remove_stray_snapshots(&files).await?;
         let partial = recovery.open_active().await?;
+        let bases: Vec<Offset> =
+            recovery.segments.keys().filter(|base| files.transactions.contains(base)).copied().collect();
+        let aborted = transactions::load(&recovery.io, &place, &bases, recovery.end).await;
+        let aborted = aborted.map_err(opening("read indexes of transactions of", &place.path))?;
         let Recovery {
             done,
             segments,
@@ -97,6 +102,7 @@ impl Log {
             tails: VecDeque::from([tail]),
             producers,
             epochs,
+            aborted,
             snapshots,
             written_waiters: Default::default(),
             durable_waiters: Default::default(),
@@ -147,18 +153,20 @@ impl Log {
 }
 
 /// What a partition's directory holds.
-struct Files {
+pub(super) struct Files {
     /// Segments: base offset and bytes, in order.
-    segments: Vec<(Offset, u64)>,
+    pub(super) segments: Vec<(Offset, u64)>,
     /// Producers' snapshots, by offset, in order.
     snapshots: Vec<Offset>,
+    /// Segments with an index of aborted transactions.
+    transactions: BTreeSet<Offset>,
     /// Offsets may have gaps.
     gaps: bool,
 }
 
 impl Files {
     /// Lists the directory, having removed what a crash left unfinished.
-    async fn list(io: &Io, place: &LogDir) -> Result<Self, OpenError> {
+    pub(super) async fn list(io: &Io, place: &LogDir) -> Result<Self, OpenError> {
         let path = &place.path;
         let entries = match io.list(place.dir, path.clone()).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -169,6 +177,7 @@ impl Files {
         };
         let mut segments = Vec::new();
         let mut snapshots = Vec::new();
+        let mut transactions = BTreeSet::new();
         let mut gaps = false;
         for DirEntry { name, len, .. } in entries.into_iter().filter(|entry| !entry.is_dir) {
             if [UNFINISHED, ".deleted", ".cleaned"].iter().any(|ending| name.ends_with(ending)) {
@@ -179,12 +188,15 @@ impl Files {
             match offset_and_suffix(&name) {
                 Some((base, LOG)) => segments.push((base, len)),
                 Some((offset, SNAPSHOT)) => snapshots.push(offset),
+                Some((base, TRANSACTION_INDEX)) => {
+                    transactions.insert(base);
+                }
                 _ => gaps |= name == GAPS_FILE,
             }
         }
         segments.sort_unstable();
         snapshots.sort_unstable();
-        Ok(Self { segments, snapshots, gaps })
+        Ok(Self { segments, snapshots, transactions, gaps })
     }
 }
 
@@ -468,4 +480,4 @@ impl Recovery {
 }
 
 /// The files of one segment, by their suffix.
-pub(super) const SEGMENT_FILES: [&str; 5] = [LOG, "index", "timeindex", "txnindex", SNAPSHOT];
+pub(super) const SEGMENT_FILES: [&str; 5] = [LOG, "index", "timeindex", TRANSACTION_INDEX, SNAPSHOT];
