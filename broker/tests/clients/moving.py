@@ -1,6 +1,5 @@
 """Data directories move from Apache Kafka to ringlog and back: every record is the same, and producers go on where they were."""
 
-import json
 import os
 import pathlib
 import re
@@ -61,7 +60,7 @@ class Home:
         return self.started(Kafka(KAFKA, data=self.folder))
 
     def ringlog(self):
-        return self.started(Ringlog({"auto.create.topics.enable": "false"}, data=self.logs))
+        return self.started(Ringlog({"auto.create.topics.enable": "false", "offsets.topic.num.partitions": 3}, data=self.logs))
 
     def started(self, broker):
         self.running.append(broker)
@@ -132,6 +131,33 @@ def fill(broker):
                 send(broker, "transactions", codec)
     for turn in range(3):
         send(broker, "compacted", "none", keys=100, first=turn * MESSAGES)
+
+
+GROUP = "mover"
+
+
+def commit(broker, offset):
+    """Commits an offset for a group, by itself."""
+    consumer = Consumer({"bootstrap.servers": broker.address, "group.id": GROUP, "enable.auto.commit": False})
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        # A coordinator that is just being made says so in one of two ways.
+        try:
+            [done] = consumer.commit(offsets=[TopicPartition("plain", 1, offset)], asynchronous=False)
+            if done.error is None:
+                break
+        except KafkaException:
+            pass
+        equal(time.monotonic() < deadline, True, "the group's offset is taken")
+        time.sleep(0.1)
+    consumer.close()
+
+
+def committed_offset(broker):
+    consumer = Consumer({"bootstrap.servers": broker.address, "group.id": GROUP, "enable.auto.commit": False})
+    [found] = consumer.committed([TopicPartition("plain", 1)], WAIT_SECONDS)
+    consumer.close()
+    return found.offset
 
 
 def delete_some(broker):
@@ -293,12 +319,13 @@ def what_kafka_left_in_order_is_read_and_gone_on_with(_):
         kafka = home.kafka()
         fill(kafka)
         delete_some(kafka)
+        commit(kafka, 321)
         wait_for_compaction(home, kafka)
         expected = [read(kafka, committed) for committed in (False, True)]
         equal(len(expected[0]["records"]["transactions", 0]), 6 * MESSAGES, "records with those of aborted transactions")
         equal(len(expected[1]["records"]["transactions", 0]), 4 * MESSAGES, "records of committed transactions")
         equal(expected[0]["marks"]["deleted-from", 0][0], 1234, "where records begin")
-        home.move("from-kafka", fails="another process")
+        home.move("from-kafka", fails="is in use by another broker")
         kafka.stop()
         before = epochs(home.logs, "plain")
         home.move("to-kafka", fails="holds no cluster-metadata.log")
@@ -314,6 +341,8 @@ def what_kafka_left_in_order_is_read_and_gone_on_with(_):
         known = dedupes(ringlog, home.logs, ("plain", "append-time", "deleted-from"))
         # Each topic goes on: at the end, with a leader epoch above all of Kafka's.
         send(ringlog, "plain", "zstd")
+        equal(committed_offset(ringlog), 321, "what a group had committed")
+        commit(ringlog, 654)
         [after] = read_part(ringlog, "plain", 0, expected[0]["marks"]["plain", 0][1], 1)
         equal(after, f"k0".encode(), "the first key after the move")
         ringlog.kill()
@@ -322,6 +351,7 @@ def what_kafka_left_in_order_is_read_and_gone_on_with(_):
             again = read(ringlog, committed)
             for place, records in expected[committed]["records"].items():
                 equal(again["records"][place][: len(records)], records, f"{place} after a kill")
+        equal(committed_offset(ringlog), 654, "what a group has committed since")
         ringlog.stop()
         grown = epochs(home.logs, "plain")
         equal((grown[: len(before)], grown[-1][0] > before[-1][0]), (before, True), f"leader epochs {before} {grown}")
@@ -431,7 +461,7 @@ def what_ringlog_left_is_read_by_kafka_and_comes_back(_):
         home.logs.mkdir()
         ringlog = home.ringlog()
         fill(ringlog)
-        expected = read(ringlog, False)
+        commit(ringlog, 123)
         ringlog.kill()
         ringlog.start()
         send(ringlog, "plain", "gzip", first=77777)
@@ -439,7 +469,8 @@ def what_ringlog_left_is_read_by_kafka_and_comes_back(_):
         ringlog.stop()
         before = epochs(home.logs, "plain")
         moved = home.move("to-kafka")
-        equal((moved["topics"], moved["partitions"]), (len(TOPICS), len(TOPICS) * PARTITIONS), "moved")
+        # And the one that keeps the groups.
+        equal((moved["topics"], moved["partitions"]), (len(TOPICS) + 1, len(TOPICS) * PARTITIONS + 3), "moved")
         refused(home)
 
         kafka = home.kafka()
@@ -453,6 +484,8 @@ def what_ringlog_left_is_read_by_kafka_and_comes_back(_):
             equal([one for one in newest.values() if one not in kept and one[3] is not None], [], "newest values lost")
         expected["times"] = {key: value for key, value in expected["times"].items() if key[0][0] != "compacted"}
         same(seen, expected, "Kafka")
+        equal(committed_offset(kafka), 123, "what a group had committed")
+        commit(kafka, 456)
         strays = [path.name for path in home.logs.iterdir() if path.name.endswith("-stray")]
         equal(strays, [], "directories that Kafka moved aside")
         known = dedupes(kafka, home.logs, ("plain", "append-time", "deleted-from"))
@@ -473,6 +506,7 @@ def what_ringlog_left_is_read_by_kafka_and_comes_back(_):
         for committed in (False, True):
             same(read(ringlog, committed), expected[committed], f"back, committed={committed}")
         dedupes(ringlog, home.logs, ("plain", "append-time", "deleted-from"))
+        equal(committed_offset(ringlog), 456, "what a group had committed at Kafka")
         ringlog.stop()
         print(f"to Kafka and back: {moved}, {known} producers known", flush=True)
 
