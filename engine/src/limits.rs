@@ -21,6 +21,15 @@ pub const PREPARE_BYTES_MIN: u64 = 64 << 10;
 /// The largest step of space prepared for a segment: at 1 GB/s into one log, 30 jobs a second.
 pub const PREPARE_BYTES_MAX: u64 = 32 << 20;
 
+/// Bytes of a file system of this size that segments leave free: room for the small files of ten thousand partitions (a
+/// checkpoint, its successor and the indexes of a segment, some KiB each), but never more than a twentieth of a small disk.
+pub const fn reserve(disk_bytes: u64) -> u64 {
+    let share = disk_bytes / 20;
+    if share < RESERVE_BYTES_MAX { share } else { RESERVE_BYTES_MAX }
+}
+
+const RESERVE_BYTES_MAX: u64 = 256 << 20;
+
 /// Bytes read at once while scanning a segment.
 pub const SCAN_BYTES: usize = 1 << 20;
 

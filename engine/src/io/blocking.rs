@@ -3,6 +3,7 @@
 use super::buf::aligned;
 use super::flusher::Disks;
 use super::{DirEntry, File, FileMode, Op, Outcome, Space};
+use crate::limits::reserve;
 use bytes::{Bytes, BytesMut};
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::ReadWriteFlags;
@@ -15,12 +16,18 @@ pub(super) fn run(op: Op, disks: &Disks) -> Outcome {
     let none = |result: io::Result<()>| Outcome::Count(result.map(|()| 0));
     match op {
         Op::Open { dir, path, mode } => Outcome::Opened(
-            open(&path, flags(mode), mode, disks.is_direct(dir)).and_then(|fd| opened(fd, dir, &path, mode)),
+            disks
+                .check_usable(dir)
+                .and_then(|()| open(&path, flags(mode), mode, disks.is_direct(dir)))
+                .and_then(|fd| opened(fd, dir, &path, mode)),
         ),
         Op::Create { dir, path, mode } => {
             let flags = flags(mode) | OFlags::CREATE | OFlags::EXCL;
             Outcome::Opened(
-                open(&path, flags, mode, disks.is_direct(dir)).and_then(|fd| opened(fd, dir, &path, mode)),
+                disks
+                    .check_usable(dir)
+                    .and_then(|()| open(&path, flags, mode, disks.is_direct(dir)))
+                    .and_then(|fd| opened(fd, dir, &path, mode)),
             )
         }
         Op::Write { file, pos, bytes } => Outcome::Count(write_all(&file, pos, &bytes)),
@@ -30,10 +37,12 @@ pub(super) fn run(op: Op, disks: &Disks) -> Outcome {
         Op::SyncFile { file } => none(disks.sync_file(&file)),
         Op::Rename { from, to, .. } => none(std::fs::rename(from, to)),
         Op::Unlink { path, .. } => none(std::fs::remove_file(path)),
-        Op::MakeDir { path, .. } => none(std::fs::create_dir_all(path)),
+        Op::MakeDir { dir, path } => {
+            none(disks.check_usable(dir).and_then(|()| std::fs::create_dir_all(path)))
+        }
         Op::RemoveDir { path, .. } => none(std::fs::remove_dir(path)),
         Op::SyncDir { dir, path } => none(disks.sync_dir(dir, &path)),
-        Op::List { path, .. } => Outcome::Listing(list(&path)),
+        Op::List { dir, path } => Outcome::Listing(disks.check_usable(dir).and_then(|()| list(&path))),
         Op::Close { file } => {
             drop(file);
             Outcome::Count(Ok(0))
@@ -145,10 +154,10 @@ fn read(file: &File, pos: u64, len: usize) -> io::Result<Bytes> {
 
 fn prepare(file: &File, from: u64, to: u64, space: Space, disks: &Disks) -> io::Result<()> {
     match space {
-        Space::Allocated => match rustix::fs::fallocate(fd(file), FallocateFlags::empty(), from, to - from) {
-            Err(rustix::io::Errno::OPNOTSUPP) => Ok(rustix::fs::ftruncate(fd(file), to)?),
-            result => Ok(result?),
-        },
+        Space::Allocated => {
+            keeps_reserve(file, to - from)?;
+            allocate(file, from, to)
+        }
         Space::Written => {
             let mut zeroes = aligned(ZEROES);
             zeroes.resize(ZEROES, 0);
@@ -159,6 +168,24 @@ fn prepare(file: &File, from: u64, to: u64, space: Space, disks: &Disks) -> io::
             }
             disks.sync_file(file)
         }
+    }
+}
+
+fn allocate(file: &File, from: u64, to: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(fd(file), FallocateFlags::empty(), from, to - from) {
+        Err(rustix::io::Errno::OPNOTSUPP) => Ok(rustix::fs::ftruncate(fd(file), to)?),
+        result => Ok(result?),
+    }
+}
+
+/// Refuses space that would use up the reserve: what is left of it is for indexes, checkpoints and metadata, without which nothing could
+/// be deleted.
+fn keeps_reserve(file: &File, more: u64) -> io::Result<()> {
+    let disk = rustix::fs::fstatvfs(fd(file))?;
+    let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
+    match more.saturating_add(reserve(all)) <= free {
+        true => Ok(()),
+        false => Err(rustix::io::Errno::NOSPC.into()),
     }
 }
 

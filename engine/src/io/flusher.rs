@@ -10,6 +10,7 @@
 //! that succeeds would say nothing about them (PostgreSQL's "fsyncgate", 2018).
 
 use super::blocking::fd;
+use super::failure::DeviceOffline;
 use super::jobs::Home;
 use super::probe::DirFacts;
 use super::{DirId, File, Outcome, Space, SyncItem, Token};
@@ -27,6 +28,7 @@ pub(super) struct Disks {
 }
 
 struct Dir {
+    usable: bool,
     direct: bool,
     device: Arc<Device>,
 }
@@ -54,8 +56,7 @@ struct Request {
 }
 
 /// Why a device is offline. Of no kind: a sync that found the disk full is as final as any other.
-#[derive(Clone)]
-struct Failure(Arc<str>);
+type Failure = DeviceOffline;
 
 impl Disks {
     /// Starts a flusher for each device under these directories.
@@ -73,7 +74,7 @@ impl Disks {
                     requests: AtomicU64::new(0),
                 })
             });
-            dirs.push(Dir { direct: direct && facts.direct, device: device.clone() });
+            dirs.push(Dir { usable: facts.usable, direct: direct && facts.direct, device: device.clone() });
         }
         let threads = devices
             .into_iter()
@@ -87,6 +88,16 @@ impl Disks {
     /// Whether files of blocks in this directory go past the page cache.
     pub(super) fn is_direct(&self, dir: DirId) -> bool {
         self.dirs.get(usize::from(dir.0)).is_some_and(|dir| dir.direct)
+    }
+
+    /// Refuses a directory that could not be looked at when the process started.
+    pub(super) fn check_usable(&self, dir: DirId) -> io::Result<()> {
+        match self.dirs.get(usize::from(dir.0)) {
+            Some(dir) if !dir.usable => {
+                Err(io::Error::other(DeviceOffline("the directory is not usable".into())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Asks for a sync. All files lie on one device: a log's files lie in one directory.
@@ -210,7 +221,7 @@ impl Device {
     fn fail(&self, path: &Path, error: rustix::io::Errno) -> Failure {
         let error = io::Error::from(error);
         let text = format!("sync of {} failed, its device is offline: {error}", path.display());
-        self.lock().failed.get_or_insert(Failure(text.into())).clone()
+        self.lock().failed.get_or_insert(DeviceOffline(text.into())).clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -220,7 +231,7 @@ impl Device {
 
 impl From<Failure> for io::Error {
     fn from(failure: Failure) -> Self {
-        Self::other(failure.0.to_string())
+        Self::other(failure)
     }
 }
 

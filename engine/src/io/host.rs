@@ -38,15 +38,24 @@ pub struct Host {
 }
 
 impl Host {
-    /// Takes charge of the data directories, making those that are missing, and finds out what the machine can do.
+    /// Takes charge of the data directories, making those that are missing, and finds out what the machine can do. One that cannot be used
+    /// is none of the others' business, and met again by who opens files in it; but there is no use in a broker without the first.
     pub fn open(dirs: &[PathBuf], choice: IoChoice) -> Result<Arc<Self>, HostError> {
         let mut locks = Vec::new();
         let mut facts = Vec::new();
         for dir in dirs {
             let failed = |error| HostError::Directory { path: dir.clone(), error };
-            std::fs::create_dir_all(dir).map_err(failed)?;
-            locks.push(lock(dir)?);
-            facts.push(DirFacts::probe(dir).map_err(failed)?);
+            let probed = std::fs::create_dir_all(dir).and_then(|()| DirFacts::probe(dir)).map_err(failed);
+            match probed.and_then(|probed| Ok((probed, lock(dir)?))) {
+                Ok((probed, lock)) => {
+                    locks.push(lock);
+                    facts.push(probed);
+                }
+                Err(HostError::Directory { error, .. }) if !facts.is_empty() => {
+                    facts.push(DirFacts::unusable(dir, facts.len(), &error));
+                }
+                Err(error) => return Err(error),
+            }
         }
         let (uring, reason) = choose(choice)?;
         let disks = Disks::start(&facts, uring).map_err(HostError::Threads)?;
@@ -168,11 +177,7 @@ fn lock(dir: &Path) -> Result<OwnedFd, HostError> {
     let failed = |error: rustix::io::Errno| HostError::Directory { path: path.clone(), error: error.into() };
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o644)).map_err(failed)?;
-    // The second is the one that Apache Kafka takes on this file: neither broker starts where the other runs.
-    let lock = || {
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)?)
-    };
+    let lock = || Ok(rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?);
     match retried(lock, io::ErrorKind::WouldBlock) {
         Ok(()) => Ok(file),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(HostError::Locked(dir.to_owned())),

@@ -16,6 +16,7 @@
 mod blocking;
 pub mod buf;
 mod clock;
+mod failure;
 mod file;
 mod flusher;
 mod handle;
@@ -35,6 +36,7 @@ mod uring;
 mod wakeup;
 mod worker_threads;
 
+pub use failure::{is_no_space, is_of_device};
 pub use file::{DirId, File, FileMode, Listener, Socket, Space};
 pub use handle::{Io, Stream};
 pub use op::{Completion, DirEntry, Op, Outcome, SyncItem, Token};

@@ -20,6 +20,8 @@ pub struct DirFacts {
     pub direct: bool,
     /// Whether one flush of the device makes the writes of every file durable whose blocks were written before.
     pub shared_flush: bool,
+    /// Whether files are opened in it: it could be looked at, and locked.
+    pub usable: bool,
     /// Why, one reason each for what is not the best.
     pub reasons: Vec<String>,
 }
@@ -47,12 +49,36 @@ impl DirFacts {
                 false
             }
         };
-        Ok(Self { path: path.to_owned(), device, file_system: mount.kind, direct, shared_flush, reasons })
+        Ok(Self {
+            path: path.to_owned(),
+            device,
+            file_system: mount.kind,
+            direct,
+            shared_flush,
+            usable: true,
+            reasons,
+        })
+    }
+
+    /// A directory that cannot be looked at: on a device of its own, so that what fails there fails there alone.
+    pub(super) fn unusable(path: &Path, number: usize, error: &io::Error) -> Self {
+        Self {
+            path: path.to_owned(),
+            device: u64::MAX - number as u64,
+            file_system: "unknown".into(),
+            direct: false,
+            shared_flush: false,
+            usable: false,
+            reasons: vec![error.to_string()],
+        }
     }
 }
 
 impl fmt::Display for DirFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.usable {
+            return write!(f, "{}: not usable: {}", self.path.display(), self.reasons.join("; "));
+        }
         let writes = if self.direct { "direct writes" } else { "writes through the page cache" };
         let syncs = if self.shared_flush { "shared flush" } else { "a sync for each file" };
         write!(f, "{} ({}): {writes}, {syncs}", self.path.display(), self.file_system)?;

@@ -247,10 +247,6 @@ fn checked(batches: &[u8], origin: Origin, config: &super::LogConfig) -> Result<
         if header.is_control() {
             return Err(AppendError::Invalid { why: "clients may not write control records" });
         }
-        // Only a broker knows when it appends.
-        if header.is_log_append_time() {
-            return Err(AppendError::InvalidTimestamp);
-        }
         if header.has_producer_id() && header.base_sequence < 0 {
             return Err(AppendError::Invalid { why: "a producer id without a sequence" });
         }
@@ -277,7 +273,7 @@ fn check_timestamp(timestamp: i64, config: &super::LogConfig, now: WallTime) -> 
 }
 
 /// What a record without a timestamp carries.
-const NO_TIMESTAMP: i64 = -1;
+pub(super) const NO_TIMESTAMP: i64 = -1;
 
 fn batch_error(error: BatchError) -> AppendError {
     match error {

@@ -3,6 +3,7 @@
 use super::error::LogFailed;
 use super::files::{INDEX, SNAPSHOT, TIME_INDEX, write_file};
 use super::sealing::LogStart;
+use super::segment::Segment;
 use super::{Log, LogDir};
 use crate::io::Io;
 use bytes::Bytes;
@@ -102,8 +103,7 @@ impl Log {
 
     fn take_files(&self) -> Vec<crate::io::File> {
         let mut state = self.0.state.borrow_mut();
-        let segments = state.segments.values_mut();
-        segments.flat_map(|segment| segment.blocks.take().into_iter().chain(segment.cached.take())).collect()
+        state.segments.values_mut().flat_map(Segment::take_files).collect()
     }
 
     /// Removes the partition's directory: under another name first, so that it is gone at once whatever happens, then file by file.
@@ -133,12 +133,24 @@ pub async fn remove_partition(io: &Io, place: &LogDir) -> io::Result<()> {
     remove_directory(io, &LogDir { dir: place.dir, path: gone }).await
 }
 
-/// Removes what is left of a partition's directory that was renamed for removal.
+/// Removes what is left of a partition's directory that was renamed for removal, with whatever somebody has put into it.
 pub async fn remove_directory(io: &Io, place: &LogDir) -> io::Result<()> {
-    for entry in io.list(place.dir, place.path.clone()).await? {
-        io.unlink(place.dir, place.path.join(entry.name)).await?;
+    let mut dirs = vec![place.path.clone()];
+    let mut at = 0;
+    while at < dirs.len() {
+        for entry in io.list(place.dir, dirs[at].clone()).await? {
+            let path = dirs[at].join(entry.name);
+            if entry.is_dir {
+                dirs.push(path);
+            } else {
+                io.unlink(place.dir, path).await?;
+            }
+        }
+        at += 1;
     }
-    io.remove_dir(place.dir, place.path.clone()).await?;
+    for dir in dirs.into_iter().rev() {
+        io.remove_dir(place.dir, dir).await?;
+    }
     Ok(())
 }
 

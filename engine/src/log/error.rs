@@ -1,6 +1,7 @@
 //! What can go wrong with a log, as its callers must tell it apart.
 
 use super::Offset;
+use crate::io::is_of_device;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -18,12 +19,29 @@ pub enum OpenError {
         /// What the system said.
         error: io::Error,
     },
+    /// A segment that was durable is not there, or not all of it.
+    Lost {
+        /// The segment file.
+        file: PathBuf,
+        /// Its bytes, if it is there.
+        len: Option<u64>,
+        /// The bytes that were durable.
+        needed: u64,
+    },
 }
 
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Io { doing, path, error } = self;
-        write!(f, "{doing} {}: {error}", path.display())
+        match self {
+            Self::Io { doing, path, error } => write!(f, "{doing} {}: {error}", path.display()),
+            Self::Lost { file, len, needed } => {
+                match len {
+                    Some(len) => write!(f, "{} ends at byte {len} of {needed}", file.display())?,
+                    None => write!(f, "{} is missing, {needed} bytes of it were durable", file.display())?,
+                }
+                write!(f, "; restore it, or remove ringlog.checkpoint beside it to go on with what is left")
+            }
+        }
     }
 }
 
@@ -45,6 +63,13 @@ pub enum LogFailed {
     Truncated,
     /// The log has been closed or removed.
     Closed,
+}
+
+impl LogFailed {
+    /// Whether it is the device, or its file system, that has failed: other logs on it are in the same danger.
+    pub fn is_of_device(&self) -> bool {
+        matches!(self, Self::Storage { error, .. } if is_of_device(error))
+    }
 }
 
 impl fmt::Display for LogFailed {

@@ -41,17 +41,64 @@ impl Log {
         let place = &self.0.place;
         let io = self.0.shard.io();
         let size = self.0.state.borrow().segments.get(&base).map_or(0, |segment| segment.size);
+        let io_error = |error| ReadError::Io { file: self.log_path(base), error };
         let loaded = match read_indexes(io, place, base, size).await {
-            Some(indexes) => Ok(Some(indexes)),
-            None => self.rebuild_indexes(base, size).await,
+            Found::Whole(indexes) => Some(indexes),
+            Found::Missing => {
+                self.rebuild_indexes(base, size).await.map_err(io_error)?.map(|(indexes, _)| indexes)
+            }
+            Found::Damaged(file) => {
+                self.damaged(&file, 0, "an index that makes no sense; the segment's batches are read for it");
+                self.rebuild_indexes(base, size).await.map_err(io_error)?.map(|(indexes, _)| indexes)
+            }
         };
-        let loaded = loaded.map_err(|error| ReadError::Io { file: self.log_path(base), error })?;
         if let (Some(indexes), Some(segment)) = (loaded, self.0.state.borrow_mut().segments.get_mut(&base)) {
-            segment.max_timestamp = segment.max_timestamp.or(indexes.times.last());
             segment.indexes = Some(indexes);
+        }
+        if !self.time_index_holds(base).await? {
+            self.replace_indexes(base).await?;
+        }
+        if let Some(segment) = self.0.state.borrow_mut().segments.get_mut(&base) {
+            let last = segment.indexes.as_ref().and_then(|indexes| indexes.times.last());
+            segment.max_timestamp = segment.max_timestamp.or(last);
         }
         self.forget_indexes_but(base);
         Ok(())
+    }
+
+    /// An index does not agree with the batches: makes a segment's indexes again from those. False if it is the batches that are
+    /// damaged, or the indexes have been made from them before: then they stay as they are.
+    pub(super) async fn replace_indexes(&self, base: Offset) -> Result<bool, ReadError> {
+        let size = {
+            let mut state = self.0.state.borrow_mut();
+            let Some(segment) = state.segments.get_mut(&base) else { return Ok(false) };
+            if !segment.sealed || std::mem::replace(&mut segment.indexes_replaced, true) {
+                return Ok(false);
+            }
+            segment.size
+        };
+        let io_error = |error| ReadError::Io { file: self.log_path(base), error };
+        let Some((indexes, end)) = self.rebuild_indexes(base, size).await.map_err(io_error)? else {
+            return Ok(false);
+        };
+        if end < size {
+            return Ok(false);
+        }
+        {
+            let mut state = self.0.state.borrow_mut();
+            let Some(segment) = state.segments.get_mut(&base) else { return Ok(false) };
+            segment.max_timestamp = indexes.times.last();
+            segment.indexes = Some(indexes);
+        }
+        for suffix in [INDEX, TIME_INDEX] {
+            let file = self.0.place.offset_file(base, suffix);
+            self.damaged(
+                &file,
+                0,
+                "this index or the other does not fit the segment; its batches are read for it",
+            );
+        }
+        Ok(true)
     }
 
     /// Keeps the indexes of few sealed segments in memory: this one's and those of the newest.
@@ -68,14 +115,16 @@ impl Log {
 
     /// Makes a sealed segment's indexes again from the headers of its batches, up to the first that makes no sense: who reads there
     /// meets it.
-    async fn rebuild_indexes(&self, base: Offset, size: u64) -> io::Result<Option<Indexes>> {
+    /// Also tells where that is.
+    async fn rebuild_indexes(&self, base: Offset, size: u64) -> io::Result<Option<(Indexes, u64)>> {
         let Some(file) = self.file_to_read(base).await? else { return Ok(None) };
         let interval = self.0.state.borrow().config.index_interval_bytes;
         let mut segment = Segment::new(base, 0);
         let mut scan = Scan::new(self.0.shard.io(), file, 0, size);
         let mut end = base;
         while let Some(header) = scan.peek().await? {
-            if !segment.may_hold(&header, end) {
+            let follows = self.is_in_place(&header, Some(end));
+            if !follows || !segment.may_hold(&header, end) {
                 break;
             }
             end = header.next_offset();
@@ -83,18 +132,28 @@ impl Log {
             scan.skip(&header);
         }
         segment.end_time_index();
-        Ok(segment.indexes)
+        Ok(segment.indexes.map(|indexes| (indexes, scan.pos())))
     }
 }
 
-/// Loads a sealed segment's indexes; `None` if a file is missing or makes no sense.
-async fn read_indexes(io: &Io, place: &LogDir, base: Offset, size: u64) -> Option<Indexes> {
-    let offsets = read_file(io, place, &place.offset_file(base, INDEX)).await.ok()??;
-    let times = read_file(io, place, &place.offset_file(base, TIME_INDEX)).await.ok()??;
-    let offsets = OffsetIndex::decode(base, &offsets)?;
-    let times = TimeIndex::decode(base, &times)?;
-    let fits = u64::from(offsets.start_before(u64::MAX)) < size.max(1);
-    fits.then_some(Indexes { offsets, times, bytes_since_entry: 0 })
+/// What is there of a sealed segment's indexes.
+enum Found {
+    Whole(Indexes),
+    Missing,
+    /// This file makes no sense.
+    Damaged(PathBuf),
+}
+
+/// Loads a sealed segment's indexes.
+async fn read_indexes(io: &Io, place: &LogDir, base: Offset, size: u64) -> Found {
+    let (offset_path, time_path) = (place.offset_file(base, INDEX), place.offset_file(base, TIME_INDEX));
+    let Ok(Some(offsets)) = read_file(io, place, &offset_path).await else { return Found::Missing };
+    let Ok(Some(times)) = read_file(io, place, &time_path).await else { return Found::Missing };
+    let offsets = OffsetIndex::decode(base, &offsets);
+    let offsets = offsets.filter(|offsets| u64::from(offsets.start_before(u64::MAX)) < size.max(1));
+    let Some(offsets) = offsets else { return Found::Damaged(offset_path) };
+    let Some(times) = TimeIndex::decode(base, &times) else { return Found::Damaged(time_path) };
+    Found::Whole(Indexes { offsets, times, bytes_since_entry: 0 })
 }
 
 /// Reads a whole small file; `None` if there is none.

@@ -32,7 +32,9 @@ mod config;
 mod epochs;
 mod error;
 mod files;
+mod locating;
 mod marks;
+mod notices;
 mod offset_index;
 mod producers;
 mod read;
@@ -41,12 +43,11 @@ mod scan;
 mod sealing;
 mod segment;
 mod space;
-mod survey;
 mod tail;
 mod time;
 mod time_index;
-mod transactions;
 mod truncate;
+mod verifying;
 mod waiting;
 mod writer;
 
@@ -57,11 +58,10 @@ pub use config::{Durability, LogConfig, TimestampType};
 pub use epochs::EpochEnd;
 pub use error::{AppendError, LogFailed, OpenError, ReadError};
 pub use marks::Marks;
+pub use notices::{Damage, Notice};
 pub use read::{ReadLimit, ReadPart, ReadParts};
 pub use recovery::Recovered;
-pub use survey::{Survey, SurveyError, forget_checkpoint, survey, take_over};
 pub use time::TimedOffset;
-pub use transactions::AbortedTransaction;
 pub use truncate::TruncateError;
 
 use crate::io::{DirId, File, Space};
@@ -70,6 +70,7 @@ use crate::shard::sync::{Credits, Event};
 use cache::Chunks;
 use epochs::Epochs;
 use marks::Waiters;
+use notices::Notices;
 use producers::Producers;
 use segment::Segment;
 use std::cell::RefCell;
@@ -107,6 +108,7 @@ struct Inner {
     changes: Credits,
     /// Held while a checkpoint is being written.
     checkpointing: Credits,
+    notices: Notices,
     /// Never borrowed across an await.
     state: RefCell<State>,
 }
@@ -120,8 +122,6 @@ struct State {
     tails: VecDeque<Tail>,
     producers: Producers,
     epochs: Epochs,
-    /// Transactions that were aborted before the log was taken over from Apache Kafka, in the order of their markers.
-    aborted: Vec<AbortedTransaction>,
     /// The producers as they were where a segment begins, until that is on disk.
     snapshots: BTreeMap<Offset, Producers>,
     written_waiters: Waiters,

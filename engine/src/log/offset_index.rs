@@ -52,6 +52,14 @@ impl OffsetIndex {
         if after == 0 { 0 } else { self.entries[after - 1].pos }
     }
 
+    /// The last entry at or before this offset: the last offset of a batch, and where that begins.
+    pub(super) fn entry_before(&self, offset: Offset) -> Option<(Offset, u32)> {
+        let relative = offset - self.base;
+        let after = self.entries.partition_point(|entry| i64::from(entry.relative) <= relative);
+        let entry = self.entries[..after].last()?;
+        Some((self.base + i64::from(entry.relative), entry.pos))
+    }
+
     /// The last start of a batch that is known at or before this position.
     pub(super) fn start_before(&self, pos: u64) -> u32 {
         let after = self.entries.partition_point(|entry| u64::from(entry.pos) <= pos);

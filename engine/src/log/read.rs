@@ -2,10 +2,11 @@
 
 use super::cache::Chunk;
 use super::error::ReadError;
-use super::scan::{Scan, read_at};
+use super::locating::Located;
+use super::scan::read_at;
 use super::{Log, Offset};
 use crate::batch::Header;
-use crate::io::{File, FileMode};
+use crate::io::{File, FileMode, is_of_device};
 use bytes::Bytes;
 use std::io;
 
@@ -85,15 +86,28 @@ impl Log {
         }
         let truncations = self.truncations();
         let result = self.read_files(from, limit, files).await;
+        self.judged_read(truncations, result)
+    }
+
+    /// What a read has come to. Damage is told, and a device that cannot be read takes the log offline, as Kafka does it.
+    pub(super) fn judged_read<T: Default>(
+        &self,
+        truncations: Option<u64>,
+        result: Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
         let result = self.unless_cut(truncations, result);
-        // The records may have been deleted meanwhile, and their segment with them.
-        let marks = self.marks();
-        match result {
-            Err(ReadError::Corrupt { .. } | ReadError::Io { .. }) if from < marks.log_start => {
-                Err(ReadError::OutOfRange { log_start: marks.log_start, log_end: marks.log_end })
+        match &result {
+            Err(ReadError::Corrupt { file, pos, .. }) => {
+                self.damaged(file, *pos, "no whole batch is there as it was written; it is not served");
             }
-            result => result,
+            Err(ReadError::Io { file, error }) if is_of_device(error) => {
+                let error =
+                    error.raw_os_error().map_or(io::Error::other("offline"), io::Error::from_raw_os_error);
+                self.fail("read", file, error);
+            }
+            _ => {}
         }
+        result
     }
 
     /// How often records have been taken back; `None` while some are being.
@@ -157,7 +171,7 @@ impl Log {
     async fn read_files(&self, from: Offset, limit: ReadLimit, files: Files) -> Result<ReadParts, ReadError> {
         let mut at = from;
         loop {
-            let Some(base) = self.segment_of(at) else { return Ok(ReadParts::default()) };
+            let Some(base) = self.segment_of(at) else { return self.before_all_segments(at) };
             let parts = self.read_segment(base, at, limit, files).await?;
             // The rest of a segment may hold nothing at or past the offset: a gap at its end.
             if parts.bytes > 0 || !limit.at_least_one {
@@ -170,6 +184,16 @@ impl Log {
         }
     }
 
+    /// No segment reaches back to an offset that is not before the log start: the first one's file is missing.
+    fn before_all_segments(&self, offset: Offset) -> Result<ReadParts, ReadError> {
+        let log_start = self.marks().log_start;
+        if offset < log_start {
+            // It has just been deleted.
+            return Ok(ReadParts::default());
+        }
+        Err(ReadError::Corrupt { file: self.log_path(log_start), pos: 0, offset })
+    }
+
     async fn read_segment(
         &self,
         base: Offset,
@@ -177,49 +201,38 @@ impl Log {
         limit: ReadLimit,
         files: Files,
     ) -> Result<ReadParts, ReadError> {
-        let io_error = |error: io::Error| ReadError::Io { file: self.log_path(base), error };
         let corrupt = |pos: u64| ReadError::Corrupt { file: self.log_path(base), pos, offset: from };
-        self.load_indexes(base).await?;
-        let Some(file) = self.file_to_read(base).await.map_err(io_error)? else {
+        let Some(Located { scan, header: first, file, size }) = self.locate(base, from).await? else {
             return Ok(ReadParts::default());
-        };
-        let Some((near, size, all)) = self.near(base, from, limit.up_to) else {
-            return Ok(ReadParts::default());
-        };
-
-        let io = self.0.shard.io();
-        let mut scan = Scan::near(io, file.clone(), u64::from(near), size);
-        let first = loop {
-            let pos = scan.pos();
-            if pos >= size {
-                return Ok(ReadParts::default());
-            }
-            let Some(header) = scan.peek().await.map_err(io_error)? else { return Err(corrupt(pos)) };
-            if header.last_offset() >= from {
-                break header;
-            }
-            scan.skip(&header);
         };
         if first.base_offset >= limit.up_to {
             return Ok(ReadParts::default());
         }
         let pos = scan.pos();
         let len = first.total_len();
+        if pos + len as u64 > size {
+            return Err(corrupt(pos));
+        }
         if len > limit.bytes_max && !limit.at_least_one {
             return Ok(ReadParts::default());
         }
         let wanted = limit.bytes_max.max(len).min((size - pos) as usize);
         // A send from a file takes several system calls of its own: for a little, one more copy is cheaper.
-        if files == Files::Send && all && file.mode() == FileMode::Cached && wanted > SMALL_READ_BYTES {
+        if files == Files::Send && wanted > SMALL_READ_BYTES && self.may_be_sent(base, &file, limit.up_to) {
             let len = self.whole_batches(base, pos, len, wanted, size);
-            return Ok(ReadParts { parts: vec![ReadPart::File { file, pos, len }], bytes: len });
+            if self.is_verified(base, pos..pos + len as u64) {
+                return Ok(ReadParts { parts: vec![ReadPart::File { file, pos, len }], bytes: len });
+            }
         }
-        let bytes = read_at(io, &file, pos, wanted).await.map_err(io_error)?;
-        let run = run_of_batches(&bytes, from, limit.up_to, limit.bytes_max, limit.at_least_one);
-        let run = run.map_err(|at| corrupt(pos + at as u64))?;
-        if run.is_empty() && limit.at_least_one {
+        let bytes = read_at(self.0.shard.io(), &file, pos, wanted).await;
+        let bytes = bytes.map_err(|error| ReadError::Io { file: self.log_path(base), error })?;
+        let verified = self.verified_len(base, pos, &bytes);
+        if verified == 0 {
             return Err(corrupt(pos));
         }
+        let bytes = bytes.slice(..verified);
+        let run = run_of_batches(&bytes, from, limit.up_to, limit.bytes_max, limit.at_least_one);
+        let run = run.map_err(|at| corrupt(pos + at as u64))?;
         let mut parts = ReadParts::default();
         parts.push(bytes.slice(run));
         Ok(parts)
@@ -236,15 +249,12 @@ impl Log {
         (end.saturating_sub(pos) as usize).max(first_len)
     }
 
-    /// Where in the segment to begin looking for an offset, how many bytes of it are written, and whether all of those lie
-    /// below `up_to`.
-    fn near(&self, base: Offset, offset: Offset, up_to: Offset) -> Option<(u32, u64, bool)> {
+    /// Whether a sealed segment's bytes all lie below `up_to`, in a file that a socket can be filled from.
+    fn may_be_sent(&self, base: Offset, file: &File, up_to: Offset) -> bool {
         let state = self.0.state.borrow();
-        let segment = state.segments.get(&base)?;
-        let near = segment.indexes.as_ref()?.offsets.lookup(offset);
+        let sealed = state.segments.get(&base).is_some_and(|segment| segment.sealed);
         let next = state.segments.range(base + 1..).next().map(|(next, _)| *next);
-        let all = segment.sealed && next.is_some_and(|next| next <= up_to);
-        Some((near, segment.written_size, all))
+        sealed && file.mode() == FileMode::Cached && next.is_some_and(|next| next <= up_to)
     }
 
     /// The segment that would hold this offset.

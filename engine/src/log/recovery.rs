@@ -5,9 +5,11 @@ use super::checkpoint::{CHECKPOINT_FILE, Checkpoint};
 use super::epochs::Epochs;
 use super::error::OpenError;
 use super::files::{
-    EPOCHS_FILE, GAPS_FILE, LOG, SNAPSHOT, UNFINISHED, opening, read_file, remove_file, write_gaps_file,
+    EPOCHS_FILE, GAPS_FILE, INDEX, LOG, SNAPSHOT, UNFINISHED, opening, read_file, remove_file,
+    write_gaps_file,
 };
 use super::marks::Marks;
+use super::notices::Damage;
 use super::offset_index::OffsetIndex;
 use super::producers::Producers;
 use super::scan::{Scan, read_at};
@@ -16,7 +18,6 @@ use super::segment::{Indexes, Segment};
 use super::space::Prepared;
 use super::tail::Tail;
 use super::time_index::TimeIndex;
-use super::transactions::{self, TRANSACTION_INDEX};
 use super::{Cache, Gaps, Inner, Log, LogConfig, LogDir, Offset, State};
 use crate::batch;
 use crate::io::{DirEntry, FileMode, Io};
@@ -27,7 +28,7 @@ use crate::shard::Shard;
 use crate::shard::sync::{Credits, Event};
 use bytes::Bytes;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 
@@ -40,6 +41,8 @@ pub struct Recovered {
     pub cut_bytes: u64,
     /// Segments removed because they lay past a damaged one.
     pub segments_removed: usize,
+    /// Whether some of what was cut off was not just prepared space: the trace of a crash in the middle of a write, or damage.
+    pub torn: bool,
 }
 
 impl Log {
@@ -59,6 +62,7 @@ impl Log {
             place: place.clone(),
             created: shard.wall_time().0,
             done: Recovered::default(),
+            damage: Vec::new(),
             segments: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             to_seal: VecDeque::new(),
@@ -73,12 +77,9 @@ impl Log {
         recovery.run(&mut files).await?;
         recovery.remove_stray_snapshots(&files).await?;
         let partial = recovery.open_active().await?;
-        let bases: Vec<Offset> =
-            recovery.segments.keys().filter(|base| files.transactions.contains(base)).copied().collect();
-        let aborted = transactions::load(&recovery.io, &place, &bases, recovery.end).await;
-        let aborted = aborted.map_err(opening("read indexes of transactions of", &place.path))?;
         let Recovery {
             done,
+            damage,
             segments,
             snapshots,
             to_seal,
@@ -102,7 +103,6 @@ impl Log {
             tails: VecDeque::from([tail]),
             producers,
             epochs,
-            aborted,
             snapshots,
             written_waiters: Default::default(),
             durable_waiters: Default::default(),
@@ -134,10 +134,14 @@ impl Log {
             chunks: Rc::default(),
             moved: Event::default(),
             prepared: Event::default(),
+            notices: Default::default(),
             changes: Credits::new(1),
             checkpointing: Credits::new(1),
             state: RefCell::new(state),
         }));
+        for Damage { file, pos, what } in damage {
+            log.damaged(&file, pos, what);
+        }
         if !checkpointed {
             // Without one, its files would be taken for Apache Kafka's, which are trusted differently.
             let path = &log.0.place.path;
@@ -153,20 +157,20 @@ impl Log {
 }
 
 /// What a partition's directory holds.
-pub(super) struct Files {
+struct Files {
     /// Segments: base offset and bytes, in order.
-    pub(super) segments: Vec<(Offset, u64)>,
+    segments: Vec<(Offset, u64)>,
     /// Producers' snapshots, by offset, in order.
     snapshots: Vec<Offset>,
-    /// Segments with an index of aborted transactions.
-    transactions: BTreeSet<Offset>,
+    /// Segments with an offset index on disk: they were being sealed, so all their batches were durable.
+    indexed: Vec<Offset>,
     /// Offsets may have gaps.
     gaps: bool,
 }
 
 impl Files {
     /// Lists the directory, having removed what a crash left unfinished.
-    pub(super) async fn list(io: &Io, place: &LogDir) -> Result<Self, OpenError> {
+    async fn list(io: &Io, place: &LogDir) -> Result<Self, OpenError> {
         let path = &place.path;
         let entries = match io.list(place.dir, path.clone()).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -177,7 +181,7 @@ impl Files {
         };
         let mut segments = Vec::new();
         let mut snapshots = Vec::new();
-        let mut transactions = BTreeSet::new();
+        let mut indexed = Vec::new();
         let mut gaps = false;
         for DirEntry { name, len, .. } in entries.into_iter().filter(|entry| !entry.is_dir) {
             if [UNFINISHED, ".deleted", ".cleaned"].iter().any(|ending| name.ends_with(ending)) {
@@ -188,15 +192,13 @@ impl Files {
             match offset_and_suffix(&name) {
                 Some((base, LOG)) => segments.push((base, len)),
                 Some((offset, SNAPSHOT)) => snapshots.push(offset),
-                Some((base, TRANSACTION_INDEX)) => {
-                    transactions.insert(base);
-                }
+                Some((base, INDEX)) => indexed.push(base),
                 _ => gaps |= name == GAPS_FILE,
             }
         }
         segments.sort_unstable();
         snapshots.sort_unstable();
-        Ok(Self { segments, snapshots, transactions, gaps })
+        Ok(Self { segments, snapshots, indexed, gaps })
     }
 }
 
@@ -207,6 +209,13 @@ pub(super) fn offset_and_suffix(name: &str) -> Option<(Offset, &str)> {
     (digits.len() == 20 && offset >= 0).then_some((offset, suffix))
 }
 
+/// What is there of a checkpoint.
+enum Found {
+    Whole(Checkpoint),
+    Damaged(Damage),
+    Missing,
+}
+
 /// A log being put together.
 struct Recovery {
     io: Io,
@@ -214,6 +223,8 @@ struct Recovery {
     interval: u32,
     created: i64,
     done: Recovered,
+    /// What was found not to be as it was written.
+    damage: Vec<Damage>,
     segments: BTreeMap<Offset, Segment>,
     /// The producers as they were where a segment begins whose predecessor is still to be sealed.
     snapshots: BTreeMap<Offset, Producers>,
@@ -249,7 +260,8 @@ impl Recovery {
             if base > from.0 {
                 self.snapshots.insert(base, self.producers.clone());
             }
-            self.scan_segment(base, len, pos, next).await?;
+            let was_sealed = files.indexed.contains(&base) && !self.gaps;
+            self.scan_segment(base, len, pos, next, was_sealed).await?;
             if next.is_some_and(|next| next != self.end && !self.gaps || next < self.end) {
                 // The next segment does not go on where this one's whole batches end.
                 for (base, len) in scanned.by_ref() {
@@ -257,9 +269,9 @@ impl Recovery {
                 }
             }
         }
-        if self.segments.is_empty() {
+        if self.segments.last_key_value().is_none_or(|(_, active)| active.blocks.is_none()) {
             self.end = self.end.max(self.log_start);
-            self.create_first().await?;
+            self.create_active().await?;
         }
         Ok(())
     }
@@ -270,7 +282,8 @@ impl Recovery {
         let first = files.segments.first().map_or(0, |(base, _)| *base);
         // Even where the files look as after a clean stop: a truncation that was killed half way leaves them so.
         self.sync_names().await?;
-        if let Some(checkpoint) = self.read_checkpoint().await? {
+        let found = self.read_checkpoint().await?;
+        if let Found::Whole(checkpoint) = found {
             self.log_start = checkpoint.log_start;
             if checkpoint.clearing {
                 for &(base, len) in files.segments.iter().rev() {
@@ -286,10 +299,32 @@ impl Recovery {
                 self.checkpointed = true;
                 return Ok((checkpoint.segment, checkpoint.pos));
             }
+            let all_sealed = checkpoint.pos == 0
+                && files.segments.last().is_some_and(|(last, _)| *last < checkpoint.segment);
+            if let Some(segment) = all_sealed.then(|| self.resume(&checkpoint)).flatten() {
+                // A crash between the sealing of the last segment and the creation of the next.
+                self.segments.insert(segment.base, segment);
+                self.end = checkpoint.offset;
+                self.checkpointed = true;
+                return Ok((checkpoint.segment, 0));
+            }
+            if checkpoint.pos > 0 {
+                // It says no more than was durable.
+                let file = self.place.offset_file(checkpoint.segment, LOG);
+                let there = files.segments.iter().find(|(base, _)| *base == checkpoint.segment);
+                return Err(OpenError::Lost {
+                    file,
+                    len: there.map(|(_, len)| *len),
+                    needed: checkpoint.pos,
+                });
+            }
             if files.segments.is_empty() {
                 self.end = checkpoint.log_start;
                 return Ok((checkpoint.log_start, 0));
             }
+        } else if let Found::Damaged(damage) = found {
+            self.damage.push(damage);
+            self.log_start = first;
         } else {
             // As Apache Kafka leaves a log: compaction may have left gaps.
             self.kafkas = files.segments.iter().any(|(_, len)| *len > 0);
@@ -301,10 +336,11 @@ impl Recovery {
             self.log_start = first;
         }
         self.log_start = self.log_start.max(first);
-        // As Apache Kafka left it: from the newest segment at whose beginning the producers are known. A log of ringlog's own
-        // whose checkpoint does not fit its files is checked from its beginning.
-        let known = |base: &Offset| *base == first || (self.kafkas && files.snapshots.contains(base));
-        let from = files.segments.iter().rev().map(|(base, _)| *base).find(known).unwrap_or(first);
+        // As Apache Kafka left it: from the newest segment at whose beginning the producers are known. In a log of ringlog's own whose
+        // checkpoint is lost that snapshot may be of a sealing that was cut short: from the one before it.
+        let known = |base: &Offset| *base == first || files.snapshots.contains(base);
+        let mut known = files.segments.iter().rev().map(|(base, _)| *base).filter(known);
+        let from = if self.kafkas { known.next() } else { known.nth(1) }.unwrap_or(first);
         let path = self.place.offset_file(from, SNAPSHOT);
         let snapshot = read_file(&self.io, &self.place, &path).await.map_err(opening("read", &path))?;
         let producers = snapshot.and_then(|snapshot| Producers::decode(&snapshot, self.created));
@@ -330,10 +366,13 @@ impl Recovery {
         Ok(())
     }
 
-    async fn read_checkpoint(&self) -> Result<Option<Checkpoint>, OpenError> {
+    async fn read_checkpoint(&self) -> Result<Found, OpenError> {
         let path = self.place.file(CHECKPOINT_FILE);
         let bytes = read_file(&self.io, &self.place, &path).await.map_err(opening("read", &path))?;
-        Ok(bytes.and_then(|bytes| Checkpoint::decode(&bytes)))
+        let Some(bytes) = bytes else { return Ok(Found::Missing) };
+        let what = "its checksum fails; the log is checked from its newest sealed segments on, and starts with its first segment";
+        Ok(Checkpoint::decode(&bytes)
+            .map_or(Found::Damaged(Damage { file: path, pos: 0, what }), Found::Whole))
     }
 
     /// Takes over what a checkpoint sums up; `None` if a part of it makes no sense.
@@ -360,6 +399,7 @@ impl Recovery {
         len: u64,
         pos: u64,
         next: Option<Offset>,
+        was_sealed: bool,
     ) -> Result<(), OpenError> {
         let path = self.place.offset_file(base, LOG);
         let mut segment = self.segments.remove(&base).unwrap_or_else(|| Segment::new(base, self.created));
@@ -390,6 +430,10 @@ impl Recovery {
             }
         }
         let valid = segment.size;
+        if let Some(next) = next.filter(|next| was_sealed && self.end < *next) {
+            return self.keep_damaged(segment, len, next).await;
+        }
+        self.done.torn |= len > valid && !scan.is_before_zeroes();
         segment.written_size = valid;
         let cuts = len > valid;
         #[cfg(ringlog_plant)]
@@ -412,6 +456,25 @@ impl Recovery {
             self.to_seal.push_back(base);
         }
         self.segments.insert(base, segment);
+        Ok(())
+    }
+
+    /// A segment that was whole and durable once has a batch that is not what was written. It is kept as it is: whoever reads there is
+    /// refused, and the log goes on with the next segment, where a snapshot tells the producers.
+    async fn keep_damaged(&mut self, damaged: Segment, len: u64, next: Offset) -> Result<(), OpenError> {
+        let what = "no whole batch is there as it was written; the segment was sealed, and is kept";
+        let file = self.place.offset_file(damaged.base, LOG);
+        self.damage.push(Damage { file, pos: damaged.size, what });
+        let path = self.place.offset_file(next, SNAPSHOT);
+        let snapshot = read_file(&self.io, &self.place, &path).await.map_err(opening("read", &path))?;
+        if let Some(producers) = snapshot.and_then(|snapshot| Producers::decode(&snapshot, self.created)) {
+            self.producers = producers;
+        }
+        let mut kept = Segment::new(damaged.base, self.created);
+        (kept.size, kept.written_size) = (len, len);
+        (kept.indexes, kept.sealed) = (None, true);
+        self.segments.insert(kept.base, kept);
+        self.end = next;
         Ok(())
     }
 
@@ -449,8 +512,8 @@ impl Recovery {
         Ok(())
     }
 
-    /// Makes the first segment of an empty log.
-    async fn create_first(&mut self) -> Result<(), OpenError> {
+    /// Makes the segment that comes next: the first of an empty log, or the one after the last that was sealed.
+    async fn create_active(&mut self) -> Result<(), OpenError> {
         let path = self.place.offset_file(self.end, LOG);
         let dir = self.place.dir;
         let file =
@@ -480,4 +543,4 @@ impl Recovery {
 }
 
 /// The files of one segment, by their suffix.
-pub(super) const SEGMENT_FILES: [&str; 5] = [LOG, "index", "timeindex", TRANSACTION_INDEX, SNAPSHOT];
+pub(super) const SEGMENT_FILES: [&str; 5] = [LOG, "index", "timeindex", "txnindex", SNAPSHOT];

@@ -63,6 +63,11 @@ impl Scan {
         Ok(header.filter(|header| header.total_len() <= BATCH_BYTES_MAX))
     }
 
+    /// Whether what has been read of the rest is all zeroes, as prepared space is.
+    pub(super) fn is_before_zeroes(&self) -> bool {
+        self.ahead.iter().all(|byte| *byte == 0)
+    }
+
     /// Goes past the batch whose header has been seen, reading no more of it than is read already.
     pub(super) fn skip(&mut self, header: &Header) {
         let len = header.total_len();

@@ -5,6 +5,7 @@ use super::error::LogFailed;
 use super::files::{EPOCHS_FILE, INDEX, SNAPSHOT, TIME_INDEX, read_file, write_file};
 use super::producers::Producers;
 use super::{Durability, Log, Offset, State};
+use crate::io::is_no_space;
 use crate::limits::CHECKPOINT_BYTES;
 #[cfg(ringlog_plant)]
 use crate::plant::{self, Plant};
@@ -37,6 +38,10 @@ impl Log {
             let next = self.0.state.borrow().to_seal.front().copied();
             let Some(base) = next else { break };
             if let Err(error) = self.seal(base).await {
+                let full = error.as_ref().is_some_and(|(_, _, error)| is_no_space(error));
+                if full && self.space_may_have_come().await {
+                    continue;
+                }
                 if let Some((doing, path, error)) = error {
                     self.fail(doing, &path, error);
                 }
@@ -95,12 +100,11 @@ impl Log {
         #[cfg(ringlog_plant)]
         let sealed =
             if plant::is(Plant::CheckpointPastTheDurableMark) { Some(self.sum_up()) } else { sealed };
-        match sealed {
-            Some(checkpoint) => {
-                self.write_checkpoint(checkpoint, LogStart::Current).await.map_err(checkpointing)
-            }
-            None => self.checkpoint().await.map_err(checkpointing),
-        }
+        let written = match sealed {
+            Some(checkpoint) => self.write_checkpoint(checkpoint, LogStart::Current).await,
+            None => self.checkpoint().await,
+        };
+        unless_full(written).map_err(checkpointing)
     }
 
     /// Waits until no step of space is being prepared in a segment: it would make the file longer again after it has been cut.
@@ -150,7 +154,7 @@ impl Log {
         }
         let log = self.clone();
         self.0.shard.spawn(async move {
-            let result = log.checkpoint().await;
+            let result = unless_full(log.checkpoint().await);
             log.0.state.borrow_mut().checkpoint_runs = false;
             if let Err(error) = result {
                 log.fail("write checkpoint of", &log.0.place.path.clone(), error);
@@ -179,18 +183,26 @@ impl Log {
         self.write_checkpoint(checkpoint, LogStart::Current).await
     }
 
-    /// Puts the log start on disk, leaving the last checkpoint as it is otherwise.
-    pub(super) async fn write_log_start(&self) -> io::Result<()> {
+    /// Moves the log start, leaving the last checkpoint as it is otherwise. Readers go by it once it is on disk.
+    pub(super) async fn move_log_start(&self, offset: Offset) -> io::Result<()> {
         let permit = self.0.checkpointing.take(1).await;
         let place = &self.0.place;
         let io = self.0.shard.io();
         let path = place.file(CHECKPOINT_FILE);
         let last = read_file(io, place, &path).await?.and_then(|bytes| Checkpoint::decode(&bytes));
         let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the checkpoint is damaged");
-        let checkpoint = Checkpoint { log_start: self.marks().log_start, ..last.ok_or_else(damaged)? };
+        let checkpoint = Checkpoint { log_start: offset, ..last.ok_or_else(damaged)? };
         write_file(io, place, &path, Bytes::from(checkpoint.encode())).await?;
         io.sync_dir(place.dir, place.path.clone()).await?;
+        {
+            let mut state = self.0.state.borrow_mut();
+            state.marks.log_start = offset;
+            state.marks.check();
+            state.epochs.truncate_from_start(offset);
+        }
+        // Not before: a checkpoint that waits for its turn carries the log start it then finds.
         drop(permit);
+        self.0.moved.notify();
         Ok(())
     }
 
@@ -251,5 +263,13 @@ impl Log {
         io.sync_dir(place.dir, place.path.clone()).await?;
         drop(permit);
         Ok(())
+    }
+}
+
+/// A checkpoint that found no room on the disk is made up for by the next: the last one stands.
+fn unless_full(checkpointed: io::Result<()>) -> io::Result<()> {
+    match checkpointed {
+        Err(error) if is_no_space(&error) => Ok(()),
+        other => other,
     }
 }

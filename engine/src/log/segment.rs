@@ -5,6 +5,7 @@ use super::config::LogConfig;
 use super::offset_index::{OFFSET_ENTRY_BYTES, OffsetIndex};
 use super::space::Prepared;
 use super::time_index::{TIME_ENTRY_BYTES, TimeIndex};
+use super::verifying::Verified;
 use crate::batch::Header;
 use crate::io::File;
 
@@ -30,6 +31,12 @@ pub(super) struct Segment {
     pub(super) first_timestamp: Option<i64>,
     /// Wall-clock milliseconds at which it was made: `segment.ms` counts from it where batches have no time.
     pub(super) created: i64,
+    /// What of its file has been checked since the log was opened.
+    pub(super) verified: Verified,
+    /// Its index files have been compared with its batches: they are not made anew a second time.
+    pub(super) indexes_replaced: bool,
+    /// Whether it is known to reach to where the next one begins.
+    pub(super) end_checked: bool,
     /// Whether it has its final length, its indexes on disk, and is durable.
     pub(super) sealed: bool,
 }
@@ -63,6 +70,9 @@ impl Segment {
             max_timestamp: None,
             first_timestamp: None,
             created,
+            verified: Verified::default(),
+            indexes_replaced: false,
+            end_checked: false,
             sealed: false,
         }
     }
@@ -96,6 +106,11 @@ impl Segment {
         header.base_offset >= end
             && header.last_offset() - self.base <= i64::from(i32::MAX)
             && u32::try_from(self.size).is_ok()
+    }
+
+    /// Takes the handles to its file away.
+    pub(super) fn take_files(&mut self) -> impl Iterator<Item = File> + use<> {
+        self.blocks.take().into_iter().chain(self.cached.take())
     }
 
     /// Adds the last entry of the time index: the segment gets no more batches.

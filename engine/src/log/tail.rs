@@ -40,6 +40,7 @@ pub(super) struct Tail {
 }
 
 /// One write: whole blocks, and where in them lies what was not written before.
+#[derive(Clone)]
 pub(super) struct Block {
     /// Where in the file it goes; a multiple of 4 KiB.
     pub(super) pos: u64,

@@ -1,9 +1,9 @@
 //! Finding records by time.
 
 use super::error::ReadError;
-use super::scan::Scan;
+use super::locating::Located;
 use super::{Log, Offset};
-use crate::batch::Header;
+use crate::batch::{self, Header};
 use crate::limits::DECOMPRESSED_BYTES_MAX;
 use crate::records;
 use bytes::Bytes;
@@ -25,11 +25,11 @@ impl Log {
     pub async fn offset_for_time(&self, timestamp: i64) -> Result<Option<TimedOffset>, ReadError> {
         let truncations = self.truncations();
         let result = self.first_of_time(timestamp).await;
-        self.unless_cut(truncations, result)
+        self.judged_read(truncations, result)
     }
 
     async fn first_of_time(&self, timestamp: i64) -> Result<Option<TimedOffset>, ReadError> {
-        let mut next = self.segment_of(self.marks().log_start);
+        let mut next = self.first_segment()?;
         while let Some(base) = next {
             if self.max_timestamp_of(base).await?.is_some_and(|(max, _)| max >= timestamp) {
                 let found = self.find_in_segment(base, timestamp).await?;
@@ -46,11 +46,11 @@ impl Log {
     pub async fn max_timestamp(&self) -> Result<Option<TimedOffset>, ReadError> {
         let truncations = self.truncations();
         let result = self.last_of_time().await;
-        self.unless_cut(truncations, result)
+        self.judged_read(truncations, result)
     }
 
     async fn last_of_time(&self) -> Result<Option<TimedOffset>, ReadError> {
-        let mut next = self.segment_of(self.marks().log_start);
+        let mut next = self.first_segment()?;
         let mut largest: Option<(i64, Offset)> = None;
         while let Some(base) = next {
             if let Some((max, _)) = self.max_timestamp_of(base).await?
@@ -64,8 +64,34 @@ impl Log {
         self.find_in_segment(base, timestamp).await
     }
 
+    /// The segment that holds the log start.
+    fn first_segment(&self) -> Result<Option<Offset>, ReadError> {
+        let log_start = self.marks().log_start;
+        match self.segment_of(log_start) {
+            None => Err(ReadError::Corrupt { file: self.log_path(log_start), pos: 0, offset: log_start }),
+            first => Ok(first),
+        }
+    }
+
+    /// A lookup that passes over a segment relies on it being all there.
+    async fn check_end(&self, base: Offset) -> Result<(), ReadError> {
+        let next = {
+            let state = self.0.state.borrow();
+            let known =
+                state.segments.get(&base).is_none_or(|segment| !segment.sealed || segment.end_checked);
+            if known { None } else { state.segments.range(base + 1..).next().map(|(next, _)| *next) }
+        };
+        let Some(next) = next else { return Ok(()) };
+        self.locate(base, next - 1).await?;
+        if let Some(segment) = self.0.state.borrow_mut().segments.get_mut(&base) {
+            segment.end_checked = true;
+        }
+        Ok(())
+    }
+
     /// The largest timestamp in a segment.
     async fn max_timestamp_of(&self, base: Offset) -> Result<Option<(i64, Offset)>, ReadError> {
+        self.check_end(base).await?;
         let known =
             |log: &Self| log.0.state.borrow().segments.get(&base).and_then(|segment| segment.max_timestamp);
         if let Some(max) = known(self) {
@@ -78,33 +104,45 @@ impl Log {
     /// The first record of this time or later in one segment.
     async fn find_in_segment(&self, base: Offset, timestamp: i64) -> Result<Option<TimedOffset>, ReadError> {
         let place = self.log_path(base);
-        let io_error = |error: io::Error| ReadError::Io { file: place.clone(), error };
         self.load_indexes(base).await?;
-        let Some(file) = self.file_to_read(base).await.map_err(io_error)? else { return Ok(None) };
-        let (near, size, from) = {
-            let state = self.0.state.borrow();
-            let Some(segment) = state.segments.get(&base) else { return Ok(None) };
-            let Some(indexes) = segment.indexes.as_ref() else { return Ok(None) };
-            let near = indexes.offsets.lookup(indexes.times.lookup(timestamp));
-            (u64::from(near), segment.written_size, state.marks.log_start)
-        };
-        let mut scan = Scan::near(self.0.shard.io(), file, near, size);
+        if let Some((before, offset)) = self.time_entry_before(base, timestamp)
+            && !self.time_entry_holds(base, before, offset).await?
+        {
+            self.replace_indexes(base).await?;
+        }
+        let from = self.marks().log_start;
+        let start = self.time_entry_before(base, timestamp).map_or(base, |(_, offset)| offset);
+        if start >= self.marks().written {
+            return Ok(None);
+        }
+        let Some(Located { mut scan, size, .. }) = self.locate(base, start).await? else { return Ok(None) };
+        let mut expected = None;
         while scan.pos() < size {
             let pos = scan.pos();
-            let corrupt = || ReadError::Corrupt { file: place.clone(), pos, offset: base };
-            let header = scan.peek().await.map_err(io_error)?.ok_or_else(corrupt)?;
+            let corrupt = || ReadError::Corrupt { file: place.clone(), pos, offset: start };
+            let io_error = |error: io::Error| ReadError::Io { file: place.clone(), error };
+            let batch = scan.next().await.map_err(io_error)?.ok_or_else(corrupt)?;
+            let header = batch.header;
+            if batch::verify(&batch.bytes).is_err() || !self.is_in_place(&header, expected) {
+                return Err(corrupt());
+            }
+            expected = Some(header.next_offset());
             if header.max_timestamp < timestamp || header.last_offset() < from {
-                scan.skip(&header);
                 continue;
             }
-            let batch = scan.next().await.map_err(io_error)?.ok_or_else(corrupt)?;
-            if let Some((offset, timestamp)) = first_at_or_after(&batch.bytes, &batch.header, from, timestamp)
-            {
+            if let Some((offset, timestamp)) = first_at_or_after(&batch.bytes, &header, from, timestamp) {
                 let leader_epoch = self.0.state.borrow().epochs.at(offset);
                 return Ok(Some(TimedOffset { offset, timestamp, leader_epoch }));
             }
         }
         Ok(None)
+    }
+
+    /// The newest entry of a segment's time index before this time.
+    fn time_entry_before(&self, base: Offset, timestamp: i64) -> Option<(i64, Offset)> {
+        let state = self.0.state.borrow();
+        let indexes = state.segments.get(&base).and_then(|segment| segment.indexes.as_ref());
+        indexes.and_then(|indexes| indexes.times.entry_before(timestamp))
     }
 }
 

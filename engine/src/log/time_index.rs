@@ -49,10 +49,11 @@ impl TimeIndex {
         self.entries.last().map(|entry| (entry.timestamp, self.base + i64::from(entry.relative)))
     }
 
-    /// An offset before which no record is of this time or later.
-    pub(super) fn lookup(&self, timestamp: i64) -> Offset {
+    /// The last entry of an earlier time: no record up to its offset is of this time or later.
+    pub(super) fn entry_before(&self, timestamp: i64) -> Option<(i64, Offset)> {
         let after = self.entries.partition_point(|entry| entry.timestamp < timestamp);
-        if after == 0 { self.base } else { self.base + i64::from(self.entries[after - 1].relative) }
+        let entry = self.entries[..after].last()?;
+        Some((entry.timestamp, self.base + i64::from(entry.relative)))
     }
 
     /// As in the file.
@@ -92,8 +93,9 @@ mod tests {
             index.append(timestamp, offset);
         }
         assert_eq!(index.len(), 2);
-        for (timestamp, offset) in [(0, 100), (1000, 100), (1001, 109), (2000, 109), (2001, 129)] {
-            assert_eq!(index.lookup(timestamp), offset, "time {timestamp}");
+        let (first, last) = (Some((1000, 109)), Some((2000, 129)));
+        for (timestamp, entry) in [(0, None), (1000, None), (1001, first), (2000, first), (2001, last)] {
+            assert_eq!(index.entry_before(timestamp), entry, "time {timestamp}");
         }
         assert_eq!(index.last(), Some((2000, 129)));
         let bytes = index.encode();

@@ -13,7 +13,7 @@ use super::segment::Segment;
 use super::space::Prepared;
 use super::tail::Tail;
 use super::{Log, Offset};
-use crate::io::FileMode;
+use crate::io::{FileMode, is_no_space};
 use crate::limits::BLOCK;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -30,6 +30,8 @@ pub enum TruncateError {
         /// The offset the next record gets.
         log_end: Offset,
     },
+    /// The disk is full; nothing was done.
+    NoSpace,
     /// Looking for the place to cut met damage.
     Read(ReadError),
 }
@@ -39,6 +41,7 @@ impl fmt::Display for TruncateError {
         match self {
             Self::Failed(failed) => failed.fmt(f),
             Self::OutOfRange { log_end } => write!(f, "the log ends at {log_end}"),
+            Self::NoSpace => f.write_str("the disk is full"),
             Self::Read(error) => error.fmt(f),
         }
     }
@@ -116,15 +119,11 @@ impl Log {
             return Ok(marks.log_start);
         }
         self.wait_durable(offset).await?;
-        {
-            let mut state = self.0.state.borrow_mut();
-            state.marks.log_start = offset;
-            state.marks.check();
-            state.epochs.truncate_from_start(offset);
+        match self.move_log_start(offset).await {
+            // Nothing has happened: it may be asked for again once there is room.
+            Err(error) if is_no_space(&error) => return Err(TruncateError::NoSpace),
+            moved => self.judged(moved.map_err(|error| ("write checkpoint of", error)))?,
         }
-        self.0.moved.notify();
-        let written = self.write_log_start().await.map_err(|error| ("write checkpoint of", error));
-        self.judged(written)?;
         if let Some(failed) = self.failed() {
             return Err(failed.into());
         }
@@ -225,6 +224,10 @@ impl Log {
         self.write_checkpoint(checkpoint, LogStart::Given)
             .await
             .map_err(|error| ("write checkpoint of", error))?;
+        let old = self.0.state.borrow_mut().segments.get_mut(&base).map(Segment::take_files);
+        for file in old.into_iter().flatten() {
+            io.close(file).await.map_err(|error| ("close segment of", error))?;
+        }
         let later: Vec<Offset> =
             self.0.state.borrow().segments.range(base + 1..).rev().map(|(base, _)| *base).collect();
         for later in later {
@@ -237,7 +240,6 @@ impl Log {
         io.truncate(file.clone(), size).await.map_err(cut)?;
         io.sync_file(file.clone()).await.map_err(cut)?;
         io.sync_dir(place.dir, place.path.clone()).await.map_err(cut)?;
-        self.cut_aborted_transactions(base, end).await.map_err(cut)?;
         let in_block = size % BLOCK;
         let partial = if in_block == 0 {
             Bytes::new()
@@ -287,12 +289,13 @@ impl Log {
             self.remove_segment(base).await.map_err(|error| ("remove segment of", error))?;
         }
         self.remove_snapshots_past(-1).await.map_err(|error| ("remove snapshots of", error))?;
+        // Before the mark of it goes, or the segments could come back without it.
+        io.sync_dir(place.dir, place.path.clone()).await.map_err(|error| ("sync directory", error))?;
         let creating = |error| ("create segment of", error);
         let path = place.offset_file(offset, LOG);
         let file = io.create(place.dir, path, FileMode::Blocks).await.map_err(creating)?;
         io.sync_file(file.clone()).await.map_err(creating)?;
         self.write_checkpoint(cleared, LogStart::Given).await.map_err(marking)?;
-        self.0.state.borrow_mut().aborted.clear();
         let mut segment = Segment::new(offset, created);
         segment.blocks = Some(file);
         self.begin_again(segment, Bytes::new(), Producers::default(), Marks::at(offset));

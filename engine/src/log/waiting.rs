@@ -2,6 +2,7 @@
 
 use super::error::LogFailed;
 use super::marks::Waiters;
+use super::notices::Notice;
 use super::{Inner, Log, Offset, State};
 use crate::limits::UNWRITTEN_BYTES_MAX;
 use std::io;
@@ -47,13 +48,20 @@ impl Log {
     /// Ends the log: who waits is told why, once. The first reason stays.
     pub(super) fn end(&self, failed: LogFailed) {
         let mut woken = Vec::new();
+        let mut storage = None;
         {
             let mut state = self.0.state.borrow_mut();
-            state.failed.get_or_insert(failed);
+            if state.failed.is_none() {
+                storage = matches!(failed, LogFailed::Storage { .. }).then(|| failed.clone());
+                state.failed = Some(failed);
+            }
             state.written_waiters.all(&mut woken);
             state.durable_waiters.all(&mut woken);
         }
         self.wake(woken);
+        if let Some(failed) = storage {
+            self.0.notices.tell(Notice::Failed(failed));
+        }
     }
 
     /// Wakes tasks whose wait is over, and those who wait for any move.

@@ -5,7 +5,7 @@ use super::files::write_gaps_file;
 use super::segment::Segment;
 use super::tail::Block;
 use super::{Gaps, Log, Offset, State};
-use crate::io::{File, FileMode, Op, Space, SyncItem};
+use crate::io::{File, FileMode, Op, Space, SyncItem, is_no_space};
 use crate::limits::BLOCK;
 #[cfg(ringlog_plant)]
 use crate::plant::{self, Plant};
@@ -145,9 +145,11 @@ impl Log {
             });
             return true;
         }
-        if let Err(error) = self.write_parts(&file, block, cuts).await {
-            self.fail("write", file.path(), error);
-            return false;
+        while let Err(error) = self.write_parts(&file, block.clone(), cuts.clone()).await {
+            // Where space cannot be allocated ahead, the write itself finds the disk full.
+            if !self.no_space_or_fail("write", error).await {
+                return false;
+            }
         }
         self.has_written(base, &file, written);
         self.prepare_ahead(base, end);
@@ -423,6 +425,14 @@ impl Log {
             return false;
         }
         self.0.state.borrow_mut().no_space = true;
+        self.space_may_have_come().await
+    }
+
+    /// Waits a while for somebody to make room on a full disk. False if there is no use in trying again.
+    pub(super) async fn space_may_have_come(&self) -> bool {
+        if self.0.state.borrow().closing {
+            return false;
+        }
         self.0.shard.sleep(NO_SPACE_RETRY).await;
         self.failed().is_none()
     }
@@ -432,10 +442,6 @@ impl Log {
         let mut state = self.0.state.borrow_mut();
         work(state.segments.get_mut(&base).expect("the writer's segment exists"))
     }
-}
-
-fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// How long after finding the disk full the writer asks again.

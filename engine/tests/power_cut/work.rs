@@ -140,7 +140,7 @@ impl Work {
                 self.delete(offset).await
             };
             match done {
-                Ok(()) | Err(TruncateError::Failed(LogFailed::Truncated)) => {}
+                Ok(()) | Err(TruncateError::NoSpace | TruncateError::Failed(LogFailed::Truncated)) => {}
                 Err(TruncateError::Failed(_)) => return,
                 Err(error) => panic!("{error}"),
             }

@@ -3,6 +3,7 @@
 use super::file::{BLOCK, SimFile, Survival};
 use super::random::Random;
 use crate::io::{DirEntry, DirId, File, FileMode, Op, Outcome, Space};
+use crate::limits::reserve;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -188,7 +189,10 @@ impl Disk {
             return Err(invalid("some space is prepared"));
         }
         let size = self.file(file).len();
-        self.room_for(to.saturating_sub(size))?;
+        let more = to.saturating_sub(size);
+        // As on a real disk, segments leave some of it free.
+        let reserve = if more > 0 && self.capacity < u64::MAX { reserve(self.capacity) } else { 0 };
+        self.room_for(more + reserve)?;
         self.sequence += 1;
         let sequence = self.sequence;
         let node = self.file(file);

@@ -1,0 +1,81 @@
+//! What a log has to say without being asked: that it has failed, that stored bytes are not what was written.
+
+use super::Log;
+use super::error::LogFailed;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// Something a person should know.
+#[derive(Debug, Clone)]
+pub enum Notice {
+    /// The log is offline.
+    Failed(LogFailed),
+    /// Stored bytes are not what was written. Each place is told once.
+    Damaged(Damage),
+}
+
+/// Where stored bytes are not what was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: PathBuf,
+    /// The byte in it.
+    pub pos: u64,
+    /// What is wrong there, and what is done about it.
+    pub what: &'static str,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is damaged at byte {}: {}", self.file.display(), self.pos, self.what)
+    }
+}
+
+type Listener = Rc<dyn Fn(Notice)>;
+
+/// Tells a log's notices, or keeps them for who will listen.
+#[derive(Default)]
+pub(super) struct Notices {
+    listener: RefCell<Option<Listener>>,
+    waiting: RefCell<Vec<Notice>>,
+    /// Damage that has been told.
+    told: RefCell<BTreeSet<(PathBuf, u64)>>,
+}
+
+impl Log {
+    /// From now on this is told everything, and first what came up before.
+    pub fn on_notice(&self, listener: impl Fn(Notice) + 'static) {
+        let notices = &self.0.notices;
+        *notices.listener.borrow_mut() = Some(Rc::new(listener));
+        let waiting = std::mem::take(&mut *notices.waiting.borrow_mut());
+        waiting.into_iter().for_each(|notice| notices.tell(notice));
+    }
+
+    /// Stored bytes are not what was written.
+    pub(super) fn damaged(&self, file: &Path, pos: u64, what: &'static str) {
+        let notices = &self.0.notices;
+        let new = {
+            let mut told = notices.told.borrow_mut();
+            told.len() < TOLD_MAX && told.insert((file.into(), pos))
+        };
+        if new {
+            notices.tell(Notice::Damaged(Damage { file: file.into(), pos, what }));
+        }
+    }
+}
+
+impl Notices {
+    pub(super) fn tell(&self, notice: Notice) {
+        let listener = self.listener.borrow().clone();
+        match listener {
+            Some(listener) => listener(notice),
+            None => self.waiting.borrow_mut().push(notice),
+        }
+    }
+}
+
+/// Damaged places of one log that are told, at most: a log that is all damage does not fill the memory.
+const TOLD_MAX: usize = 1000;
