@@ -6,12 +6,14 @@
 mod coordinating;
 mod identity;
 mod loads;
+mod offline;
 mod opening;
 mod reading;
 #[cfg(test)]
 mod tests;
 
-pub use identity::{remove_leftovers, topic_of};
+pub use identity::remove_leftovers;
+pub use offline::Offline;
 pub use reading::{Fetch, ReadResult};
 
 use crate::api;
@@ -24,6 +26,7 @@ use crate::partition::{Acks, Appending, Partition, PartitionId, Waiter};
 use bytes::Bytes;
 use coordinating::{Coordinators, Questions};
 use loads::Loads;
+use offline::OfflineParts;
 use reading::ParkedReads;
 use ringlog_engine::log::Cache;
 use ringlog_engine::shard::sync::{Credits, Event, oneshot};
@@ -56,6 +59,7 @@ struct Inner {
     opening: RefCell<BTreeSet<PartitionId>>,
     opening_now: Cell<usize>,
     removing: Cell<usize>,
+    offline: RefCell<OfflineParts>,
     /// Changes of the metadata that the controller, if it is here, carries out.
     changing: Cell<usize>,
     changed: Event,
@@ -148,6 +152,7 @@ impl Broker {
             opening: RefCell::default(),
             opening_now: Cell::new(0),
             removing: Cell::new(0),
+            offline: RefCell::default(),
             changing: Cell::new(0),
             producer_ids: RefCell::new(0..0),
             controller: RefCell::new(None),
@@ -398,7 +403,7 @@ impl Broker {
                             Some(partition) => {
                                 partition.seek(seek.sought, seek.reader, seek.current_leader_epoch).await
                             }
-                            None => Err(ErrorCode::NotLeaderOrFollower),
+                            None => Err(this.absent(seek.partition)),
                         });
                     }
                     Answer::Found(found)
@@ -409,7 +414,7 @@ impl Broker {
                     .into_iter()
                     .map(|query| match self.partition(query.partition) {
                         Some(partition) => partition.epoch_end(query.epoch, query.current_leader_epoch),
-                        None => Err(ErrorCode::NotLeaderOrFollower),
+                        None => Err(self.absent(query.partition)),
                     })
                     .collect();
                 Box::pin(std::future::ready(Answer::EpochEnds(ends)))
@@ -424,6 +429,10 @@ impl Broker {
                     this.apply(image).await;
                     Answer::Done
                 })
+            }
+            Call::Offline(what) => {
+                self.learn_offline(what);
+                done()
             }
             Call::Control(request) => self.change(request),
             Call::Group { partition, group, request, ticket } => {
@@ -468,7 +477,7 @@ impl Broker {
             .into_iter()
             .map(|(id, records)| match self.partition(id) {
                 Some(partition) => partition.append(&records, acks, deadline),
-                None => Appending::refused(ErrorCode::NotLeaderOrFollower),
+                None => Appending::refused(self.absent(id)),
             })
             .collect();
         Box::pin(async move {

@@ -4,6 +4,7 @@
 //! has happened when the handler returns. The answer may come later. Nothing that waits for data to arrive holds a
 //! call open: a fetch that finds too little leaves a ticket, and the owner sends [`Call::Woken`] when there is more.
 
+use crate::broker::Offline;
 use crate::cluster::{DataDirs, Image};
 use crate::group::{GroupAnswer, GroupRequest, Listed, Ticket};
 use crate::net::NewConnection;
@@ -52,6 +53,8 @@ pub enum Call {
     Directories(Arc<DataDirs>),
     /// The image has changed: [`Answer::Done`] when the shard has opened and closed what it owns.
     Apply(Arc<Image>),
+    /// This is offline: [`Answer::Done`].
+    Offline(Offline),
     /// Change the cluster's metadata (asked of shard 0): [`Answer::Control`].
     Control(crate::cluster::Request),
     /// A question to the coordinator of a group: [`Answer::Done`]; what it answers comes with [`Call::GroupAnswered`], which may be minutes

@@ -30,6 +30,7 @@ struct Counts {
     produced_records: Cell<u64>,
     fetched_bytes: Cell<u64>,
     refused_connections: Cell<u64>,
+    damaged: Cell<u64>,
 }
 
 /// Requests of one API: how many, and how long they took.
@@ -85,6 +86,11 @@ impl Metrics {
         add(&self.0.fetched_bytes, bytes);
     }
 
+    /// Stored bytes were found not to be what was written.
+    pub fn damaged(&self) {
+        add(&self.0.damaged, 1);
+    }
+
     /// A connection was closed for what its client did.
     pub fn refused_connection(&self) {
         add(&self.0.refused_connections, 1);
@@ -106,6 +112,8 @@ struct Snapshot {
     produced_records: u64,
     fetched_bytes: u64,
     refused_connections: u64,
+    damaged: u64,
+    offline_directories: usize,
     connections: usize,
     waiting_fetches: usize,
     request_memory: usize,
@@ -162,6 +170,8 @@ impl Snapshot {
             produced_records: counts.produced_records.get(),
             fetched_bytes: counts.fetched_bytes.get(),
             refused_connections: counts.refused_connections.get(),
+            damaged: counts.damaged.get(),
+            offline_directories: broker.offline_directories(),
             connections: broker.connection_count(),
             waiting_fetches: broker.waiting_fetches(),
             request_memory,
@@ -412,6 +422,18 @@ fn partitions(out: &mut Text, shards: &[Snapshot]) {
         "gauge",
         "Partitions whose log has failed, or could not be opened.",
         offline + unopened,
+    );
+    out.one(
+        "kafka_log_logmanager_offlinelogdirectorycount",
+        "gauge",
+        "Data directories that cannot be used, or have failed.",
+        shards.iter().map(|shard| shard.offline_directories as u64).max().unwrap_or(0),
+    );
+    out.one(
+        "ringlog_log_damaged_total",
+        "counter",
+        "Places where stored bytes were found not to be what was written.",
+        shards.iter().map(|shard| shard.damaged).sum::<u64>(),
     );
     type Figure = (&'static str, &'static str, fn(&PartitionSizes) -> i128);
     let figures: [Figure; 6] = [

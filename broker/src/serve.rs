@@ -7,10 +7,9 @@
 
 use crate::broker::{Broker, Parts, remove_leftovers};
 use crate::calls::MeshEnds;
-use crate::cluster::{Controller, DataDirs, MetadataLog};
+use crate::cluster::{Controller, DataDirs, MetadataLog, metadata_is_there};
 use crate::config::{BrokerConfig, ListenAddress};
 use crate::http;
-use crate::kafka::is_kafkas;
 use crate::metrics::Scrapes;
 use ringlog_engine::io::host::{self, Host, IoChoice, Reservation};
 use ringlog_engine::log::Cache;
@@ -27,9 +26,6 @@ pub fn serve(
     stop: &Stop,
     ready: impl Write + Send + 'static,
 ) -> Result<(), ServeError> {
-    if let Some(why) = is_kafkas(&config.data_dirs) {
-        return Err(ServeError(why));
-    }
     let placement = placement(&config.cores)?;
     let (addresses, reservations) = reserve(&config.listeners)?;
     let choice = match config.io.as_str() {
@@ -136,14 +132,13 @@ pub async fn lead(broker: &Broker) -> Result<(), ServeError> {
     let dirs = DataDirs::open(&io, &config.data_dirs, config.node_id)
         .await
         .map_err(|error| ServeError(error.to_string()))?;
+    metadata_is_there(&io, &dirs).await.map_err(ServeError)?;
     let first = &dirs.dirs[0];
     let (mut log, image) = MetadataLog::open(&io, first.dir, &first.path)
         .await
         .map_err(|error| ServeError(error.to_string()))?;
     // Before anything is compacted away: the log knows which topics were deleted.
-    remove_leftovers(&io, &dirs, &log.take_deleted()).await.map_err(|error| {
-        ServeError(format!("remove what deleted topics have left in the data directories: {error}"))
-    })?;
+    remove_leftovers(&io, &dirs, &log.take_deleted()).await;
     let dirs = Arc::new(dirs);
     broker.use_directories(dirs.clone()).await;
     let publisher = broker.clone();
@@ -151,7 +146,9 @@ pub async fn lead(broker: &Broker) -> Result<(), ServeError> {
         let broker = publisher.clone();
         Box::pin(async move { broker.publish(image).await })
     });
-    let controller = Controller::start(&io, config, dirs, (log, image), publish)
+    let asked = broker.clone();
+    let usable: crate::cluster::Usable = Box::new(move |id| !asked.is_directory_offline(id));
+    let controller = Controller::start(&io, config, dirs, (log, image), publish, usable)
         .await
         .map_err(|error| ServeError(error.to_string()))?;
     broker.publish(controller.image()).await;

@@ -7,6 +7,7 @@ use super::Context;
 use crate::cluster::{NewTopic, Outcome, Request, Topic};
 use crate::config::Endpoint;
 use crate::group::{OFFSETS_TOPIC, offsets_topic};
+use crate::partition::PartitionId;
 use ringlog_wire::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
     MetadataResponsePartition, MetadataResponseTopic,
@@ -14,6 +15,9 @@ use ringlog_wire::metadata::{
 use ringlog_wire::{ByteString, ErrorCode, Uuid};
 use std::collections::HashSet;
 use std::rc::Rc;
+
+/// Kafka's id of no broker.
+const NO_LEADER: i32 = -1;
 
 /// Versions from here on may ask by id; those before must not.
 const BY_ID: i16 = 12;
@@ -150,15 +154,26 @@ impl Rows<'_> {
 
     fn topic(&self, topic: &Topic) -> MetadataResponseTopic {
         let node = self.context.broker.config().node_id;
-        let partitions =
-            topic.partitions.iter().zip(0..).map(|(state, partition_index)| MetadataResponsePartition {
+        let partitions = topic.partitions.iter().zip(0..).map(|(state, partition_index)| {
+            let row = MetadataResponsePartition {
                 partition_index,
                 leader_id: node,
                 leader_epoch: state.leader_epoch,
                 replica_nodes: vec![node],
                 isr_nodes: vec![node],
                 ..Default::default()
-            });
+            };
+            if !self.context.broker.is_offline(PartitionId::new(topic.id, partition_index)) {
+                return row;
+            }
+            // As Kafka tells of a partition whose only replica is in a failed log directory.
+            MetadataResponsePartition {
+                error_code: ErrorCode::LeaderNotAvailable,
+                leader_id: NO_LEADER,
+                offline_replicas: vec![node],
+                ..row
+            }
+        });
         MetadataResponseTopic {
             name: Some(ByteString::from(&*topic.name)),
             topic_id: topic.id,

@@ -3,8 +3,7 @@
 //! Topics may be deleted and made anew under the same name; a deletion may be cut short by a crash. The id in the
 //! directory keeps a topic from taking over the records of its predecessor.
 
-use super::opening::folder;
-use crate::cluster::{DataDirs, Topic};
+use crate::cluster::{DataDir, DataDirs, Topic};
 use bytes::Bytes;
 use ringlog_engine::io::{Io, small_file};
 use ringlog_engine::log::{LogDir, is_removed, remove_directory, remove_partition};
@@ -19,9 +18,15 @@ use std::sync::Arc;
 const FILE: &str = "partition.metadata";
 const BYTES_MAX: u64 = 4096;
 
-/// Sees that a partition's directory is there, durably, and that it is this topic's. One that is another topic's is moved
-/// aside, as Kafka does with stray ones: its path is returned. One that does not say becomes this topic's.
-pub(super) async fn claim(io: &Io, place: &LogDir, topic: Uuid) -> io::Result<Option<PathBuf>> {
+/// Sees that a partition's directory is there, durably, and that it is this topic's. One of a topic that is gone is moved aside, as
+/// Kafka does with stray ones: its path is returned. One of a topic that nobody knows to be gone is left alone: what it says may be
+/// damaged, and then its records are this topic's. One that does not say becomes this topic's.
+pub(super) async fn claim(
+    io: &Io,
+    place: &LogDir,
+    topic: Uuid,
+    is_gone: impl Fn(Uuid) -> bool,
+) -> io::Result<Option<PathBuf>> {
     let file = place.path.join(FILE);
     let mut stray = None;
     if let Some(bytes) = small_file::read(io, place.dir, &file, BYTES_MAX).await? {
@@ -31,8 +36,18 @@ pub(super) async fn claim(io: &Io, place: &LogDir, topic: Uuid) -> io::Result<Op
         }
         match topic_of(&bytes) {
             Some(found) if found == topic => return Ok(None),
-            Some(found) => stray = Some(move_aside(io, place, found).await?),
-            None => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{FILE} is damaged"))),
+            Some(found) if is_gone(found) => stray = Some(move_aside(io, place, found).await?),
+            Some(found) => {
+                let why = format!(
+                    "{} names topic {found}, this is {topic}: it is damaged, or foreign",
+                    file.display()
+                );
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
+            None => {
+                let why = format!("{} is damaged at byte 0: it names no topic", file.display());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
         }
     }
     io.make_dir(place.dir, place.path.clone()).await?;
@@ -44,39 +59,51 @@ pub(super) async fn claim(io: &Io, place: &LogDir, topic: Uuid) -> io::Result<Op
 }
 
 /// Removes what deletions that were cut short have left: directories that were renamed for it, and those of topics which the
-/// metadata says were deleted.
-pub async fn remove_leftovers(io: &Io, dirs: &DataDirs, deleted: &[Arc<Topic>]) -> io::Result<()> {
+/// metadata says were deleted. What cannot be removed is left for the next start.
+pub async fn remove_leftovers(io: &Io, dirs: &DataDirs, deleted: &[Arc<Topic>]) {
     for data in &dirs.dirs {
-        let mut there = BTreeSet::new();
-        for entry in io.list(data.dir, data.path.clone()).await? {
-            let path = data.path.join(entry.name);
-            if entry.is_dir && is_removed(&path) {
-                remove_directory(io, &LogDir { dir: data.dir, path }).await?;
-            } else {
-                there.insert(path);
+        if let Err(error) = remove_leftovers_in(io, data, deleted).await {
+            let path = data.path.display();
+            eprintln!("ERROR remove what deleted topics have left in {path}: {error}");
+        }
+    }
+}
+
+async fn remove_leftovers_in(io: &Io, data: &DataDir, deleted: &[Arc<Topic>]) -> io::Result<()> {
+    let mut there = BTreeSet::new();
+    for entry in io.list(data.dir, data.path.clone()).await? {
+        let path = data.path.join(entry.name);
+        if entry.is_dir && is_removed(&path) {
+            remove_directory(io, &LogDir { dir: data.dir, path }).await?;
+        } else {
+            there.insert(path);
+        }
+    }
+    #[cfg(ringlog_plant)]
+    if plant::is(Plant::TakeOverAnotherTopicsFolder) {
+        return Ok(());
+    }
+    for topic in deleted {
+        for index in 0..i32::try_from(topic.partitions.len()).expect("indexes are 32 bits") {
+            let path = data.path.join(folder(topic, index));
+            if !there.contains(&path) {
+                continue;
             }
-        }
-        #[cfg(ringlog_plant)]
-        if plant::is(Plant::TakeOverAnotherTopicsFolder) {
-            continue;
-        }
-        for topic in deleted {
-            for index in 0..i32::try_from(topic.partitions.len()).expect("indexes are 32 bits") {
-                let path = data.path.join(folder(topic, index));
-                if !there.contains(&path) {
-                    continue;
-                }
-                // The name may be another topic's by now.
-                let file = path.join(FILE);
-                let bytes = small_file::read(io, data.dir, &file, BYTES_MAX).await?;
-                if bytes.is_some_and(|bytes| topic_of(&bytes) == Some(topic.id)) {
-                    there.remove(&path);
-                    remove_partition(io, &LogDir { dir: data.dir, path }).await?;
-                }
+            // The name may be another topic's by now.
+            let file = path.join(FILE);
+            let bytes = small_file::read(io, data.dir, &file, BYTES_MAX).await?;
+            if bytes.is_some_and(|bytes| topic_of(&bytes) == Some(topic.id)) {
+                there.remove(&path);
+                remove_partition(io, &LogDir { dir: data.dir, path }).await?;
             }
         }
     }
     Ok(())
+}
+
+/// A partition's folder in its data directory, as Kafka names it.
+pub(super) fn folder(topic: &Topic, index: i32) -> String {
+    format!("{}-{index}", topic.name)
 }
 
 /// The new name is durable before another directory takes the old one.
@@ -91,8 +118,7 @@ async fn move_aside(io: &Io, place: &LogDir, found: Uuid) -> io::Result<PathBuf>
     Ok(aside)
 }
 
-/// The topic that a `partition.metadata` names.
-pub fn topic_of(bytes: &[u8]) -> Option<Uuid> {
+fn topic_of(bytes: &[u8]) -> Option<Uuid> {
     let mut lines = std::str::from_utf8(bytes).ok()?.lines();
     (lines.next()? == "version: 0").then_some(())?;
     lines.next()?.strip_prefix("topic_id: ")?.parse().ok()

@@ -1,6 +1,7 @@
 //! Bringing a shard in line with the image: partitions are opened, configured and removed.
 
-use super::{Broker, PendingAnswer, Stage, identity};
+use super::identity::{claim, folder};
+use super::{Broker, Offline, PendingAnswer, Stage};
 use crate::calls::{Answer, Call};
 use crate::cluster::{DataDirs, Image, Topic};
 use crate::group::OFFSETS_TOPIC;
@@ -23,11 +24,15 @@ impl Broker {
         let new: Vec<PartitionId> = {
             let open = self.0.partitions.borrow();
             let opening = self.0.opening.borrow();
-            wanted.iter().filter(|id| !open.contains_key(id) && !opening.contains(id)).copied().collect()
+            // What is offline stays so until the broker starts again.
+            let is_new =
+                |id: &&PartitionId| !open.contains_key(id) && !opening.contains(id) && !self.is_offline(**id);
+            wanted.iter().filter(is_new).copied().collect()
         };
         self.0.opening.borrow_mut().extend(new.iter().copied());
         self.0.topic_configs.borrow_mut().clear();
         let before = std::mem::replace(&mut *self.0.image.borrow_mut(), image.clone());
+        self.forget_offline();
         self.configure(&image);
         for partition in gone {
             self.0.partitions.borrow_mut().remove(&partition.id());
@@ -127,18 +132,30 @@ impl Broker {
         let opened = match dirs.by_id(state.directory) {
             Some(dir) => {
                 let place = LogDir { dir: dir.dir, path: dir.path.join(folder(topic, id.index)) };
-                self.open_log(topic, place, log_config(&config)).await
+                self.open_log(topic, place, log_config(&config), state.leader_epoch == 0).await
             }
             None => Err(Unopened::NoDirectory),
         };
         let log = match opened {
-            Ok((log, _)) => log,
-            // The partition stays away: its clients are told it has no leader here, the others go on.
-            Err(why) => return self.log_unopened(topic, id, &why),
+            Ok((log, recovered)) => {
+                if recovered.torn || recovered.segments_removed > 0 {
+                    let (name, end) = (folder(topic, id.index), log.marks().log_end);
+                    eprintln!(
+                        "partition {name}: what no whole batch was in has been cut off at offset {end}: {recovered:?}"
+                    );
+                }
+                log
+            }
+            // The partition stays away: its clients are told that it is offline, the others go on.
+            Err(why) => {
+                self.log_unopened(topic, id, &why);
+                return self.go_offline(Offline::Partition(id));
+            }
         };
         let lead =
             Lead { name: topic.name.clone(), id, leader_epoch: state.leader_epoch, config: config.clone() };
         let partition = Partition::lead(&self.0.shard, lead, log);
+        self.listen_to_log(&partition);
         // The topic may have gone, or changed, while its log was being read.
         let now = self.image();
         match now.topic_by_id(topic.id) {
@@ -164,8 +181,12 @@ impl Broker {
         topic: &Topic,
         place: LogDir,
         config: LogConfig,
+        is_new: bool,
     ) -> Result<(Log, Recovered), Unopened> {
-        let stray = identity::claim(self.0.shard.io(), &place, topic.id).await.map_err(Unopened::Identity)?;
+        let image = self.image();
+        // What is there when a topic is made anew is of one that is gone, even where the metadata has forgotten that.
+        let is_gone = |found| is_new || image.was_removed(found);
+        let stray = claim(self.0.shard.io(), &place, topic.id, is_gone).await.map_err(Unopened::Identity)?;
         if let Some(stray) = stray {
             eprintln!("a directory of another topic named {} was moved to {}", topic.name, stray.display());
         }
@@ -199,9 +220,4 @@ enum Unopened {
     Identity(std::io::Error),
     Log(OpenError),
     NoDirectory,
-}
-
-/// A partition's folder in its data directory, as Kafka names it.
-pub(super) fn folder(topic: &Topic, index: i32) -> String {
-    format!("{}-{index}", topic.name)
 }

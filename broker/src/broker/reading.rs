@@ -173,7 +173,7 @@ impl Broker {
                 };
                 let found = match this.partition(id) {
                     Some(partition) => partition.read(read).await,
-                    None => Err(ErrorCode::NotLeaderOrFollower),
+                    None => Err(this.absent(id)),
                 };
                 if let Ok(found) = &found {
                     // The first partition with records ignores the limits once, the others do not (KIP-74).

@@ -5,7 +5,7 @@ use super::{DataDirs, Image, Outcome, Record, Refusal, Request, Topic, random_id
 use crate::config::BrokerConfig;
 use ringlog_engine::io::Io;
 use ringlog_engine::shard::sync::Credits;
-use ringlog_wire::ErrorCode;
+use ringlog_wire::{ErrorCode, Uuid};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -15,6 +15,9 @@ use std::sync::Arc;
 
 /// Brings a new image to every shard; ends when each has applied it.
 pub type Publish = Box<dyn Fn(Arc<Image>) -> Pin<Box<dyn Future<Output = ()>>>>;
+
+/// Whether new partitions may be put into the data directory with this id.
+pub type Usable = Box<dyn Fn(Uuid) -> bool>;
 
 /// Changes the metadata, one request after another.
 #[derive(Clone)]
@@ -29,6 +32,7 @@ struct Inner {
     log: RefCell<Option<MetadataLog>>,
     image: RefCell<Arc<Image>>,
     publish: Publish,
+    usable: Usable,
 }
 
 /// Producer ids reserved at a time (Kafka's `PRODUCER_ID_BLOCK_SIZE`).
@@ -43,9 +47,15 @@ impl Controller {
         dirs: Arc<DataDirs>,
         (mut log, mut image): (MetadataLog, Image),
         publish: Publish,
+        usable: Usable,
     ) -> Result<Self, MetadataError> {
         log.compact_if_grown(&image).await?;
         let mut records = Vec::new();
+        if !image.cluster_id.is_empty() && *image.cluster_id != *dirs.cluster_id {
+            let (path, why) =
+                (dirs.dirs[0].path.clone(), "belongs to another cluster than its cluster-metadata.log");
+            return Err(MetadataError::Foreign { path: path.join("meta.properties"), why });
+        }
         if image.cluster_id.is_empty() {
             records.push(Record::Cluster { cluster_id: dirs.cluster_id.clone() });
         }
@@ -62,6 +72,7 @@ impl Controller {
             log: RefCell::new(Some(log)),
             image: RefCell::new(Arc::new(image)),
             publish,
+            usable,
         })))
     }
 
@@ -73,13 +84,14 @@ impl Controller {
     /// Carries out a request. What it says was done is durable, and known to every shard.
     pub async fn handle(&self, request: Request) -> Outcome {
         let _turn = self.0.turn.take(1).await;
+        let dirs = self.usable_dirs();
         match request {
             Request::CreateTopics { topics, validate_only } => {
                 let names = duplicates(topics.iter().map(|topic| topic.name.as_str()));
                 let create = |image: &Image, at: usize| {
                     let new = &topics[at];
                     refuse_duplicate(&names, &new.name)?;
-                    topics::create(image, &self.0.config, &self.0.dirs, new, self.new_topic_id(image))
+                    topics::create(image, &self.0.config, &dirs, new, self.new_topic_id(image))
                         .map(|record| (record, None))
                 };
                 self.change(topics.len(), validate_only, create).await
@@ -95,8 +107,7 @@ impl Controller {
                 let names = duplicates(topics.iter().map(|topic| topic.name.as_str()));
                 let grow = |image: &Image, at: usize| {
                     refuse_duplicate(&names, &topics[at].name)?;
-                    topics::grow(image, &self.0.config, &self.0.dirs, &topics[at])
-                        .map(|record| (record, None))
+                    topics::grow(image, &self.0.config, &dirs, &topics[at]).map(|record| (record, None))
                 };
                 self.change(topics.len(), validate_only, grow).await
             }
@@ -160,7 +171,13 @@ impl Controller {
         compacted
     }
 
-    fn new_topic_id(&self, image: &Image) -> ringlog_wire::Uuid {
+    fn usable_dirs(&self) -> DataDirs {
+        let all = &self.0.dirs;
+        let dirs = all.dirs.iter().filter(|dir| (self.0.usable)(dir.id)).cloned().collect();
+        DataDirs { dirs, cluster_id: all.cluster_id.clone() }
+    }
+
+    fn new_topic_id(&self, image: &Image) -> Uuid {
         loop {
             let id = random_id(&self.0.io);
             if image.topic_by_id(id).is_none() {

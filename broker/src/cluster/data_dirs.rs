@@ -2,6 +2,7 @@
 //!
 //! Each holds a `meta.properties` as Apache Kafka writes it: the cluster, the node and the directory's own id.
 
+use super::metadata_log::METADATA_FILE;
 use bytes::Bytes;
 use ringlog_engine::io::{DirId, Io, small_file};
 use ringlog_wire::Uuid;
@@ -33,12 +34,19 @@ pub struct DataDirs {
 const META_BYTES_MAX: u64 = 64 * 1024;
 
 impl DataDirs {
-    /// Reads what each directory says of itself; new ones join this node and its cluster.
+    /// Reads what each directory says of itself; new ones join this node and its cluster. One that cannot be read or written is
+    /// left out, and its partitions are offline; but not the first, which has the cluster's metadata.
     pub async fn open(io: &Io, paths: &[PathBuf], node_id: i32) -> Result<Self, DataDirError> {
         let mut found = Vec::new();
         for (dir, path) in paths.iter().enumerate() {
             let dir = DirId(u16::try_from(dir).expect("directories are counted in 16 bits"));
-            let meta = Meta::read(io, dir, path).await?;
+            let meta = match Meta::read(io, dir, path).await {
+                Err(why @ DataDirError::Io { .. }) if dir != DirId(0) => {
+                    eprintln!("ERROR data directory {} is offline: {why}", path.display());
+                    continue;
+                }
+                meta => meta?,
+            };
             if let Some(meta) = &meta {
                 meta.check(path, node_id)?;
             }
@@ -61,7 +69,13 @@ impl DataDirs {
                     });
                 }
                 Some(meta) => meta,
-                None => Meta::create(io, dir, path, &cluster_id, node_id).await?,
+                None => match Meta::create(io, dir, path, &cluster_id, node_id).await {
+                    Err(why @ DataDirError::Io { .. }) if dir != DirId(0) => {
+                        eprintln!("ERROR data directory {} is offline: {why}", path.display());
+                        continue;
+                    }
+                    meta => meta?,
+                },
             };
             if let Some(twin) = dirs.iter().find(|other| other.id == meta.directory_id) {
                 let why = format!("is a copy of {}: they have one directory.id", twin.path.display());
@@ -72,15 +86,42 @@ impl DataDirs {
         Ok(Self { dirs, cluster_id })
     }
 
-    /// Which node a directory says it belongs to; `None` where it does not say.
-    pub async fn node_id(io: &Io, dir: DirId, path: &Path) -> Result<Option<i32>, DataDirError> {
-        Ok(Meta::read(io, dir, path).await?.map(|meta| meta.node_id))
-    }
-
     /// The directory with this id.
     pub fn by_id(&self, id: Uuid) -> Option<&DataDir> {
         self.dirs.iter().find(|dir| dir.id == id)
     }
+}
+
+/// Refuses data directories with partitions and without the log that knows them: with a new one, the partitions would be nobody's.
+pub async fn metadata_is_there(io: &Io, dirs: &DataDirs) -> Result<(), String> {
+    let first = &dirs.dirs[0].path;
+    for (at, data) in dirs.dirs.iter().enumerate() {
+        let listing = io.list(data.dir, data.path.clone()).await;
+        let entries = listing.map_err(|error| format!("list {}: {error}", data.path.display()))?;
+        if entries.iter().any(|entry| entry.name == METADATA_FILE) {
+            let path = data.path.display();
+            let elsewhere = "is not in the first data directory: give that one first";
+            return if at == 0 { Ok(()) } else { Err(format!("{path}/{METADATA_FILE} {elsewhere}")) };
+        }
+    }
+    for data in &dirs.dirs {
+        let entries = io.list(data.dir, data.path.clone()).await.unwrap_or_default();
+        if let Some(partition) = entries.iter().find(|entry| entry.is_dir && is_partition(&entry.name)) {
+            return Err(format!(
+                "{}/{METADATA_FILE} is missing, and {}/{} is there: mount the first data directory, or restore the file",
+                first.display(),
+                data.path.display(),
+                partition.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a directory is named as a partition's.
+fn is_partition(name: &str) -> bool {
+    let index = name.rsplit_once('-').map(|(_, index)| index);
+    index.is_some_and(|index| !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// A random id that Kafka would accept too: not one of its reserved ones, no leading dash in its text.

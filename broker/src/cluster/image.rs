@@ -2,7 +2,7 @@
 
 use super::record::{PartitionRecord, Record};
 use ringlog_wire::Uuid;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// All committed metadata. Cheap to clone: topics are shared.
@@ -16,6 +16,8 @@ pub struct Image {
     pub next_producer_id: i64,
     topics: Arc<BTreeMap<Arc<str>, Arc<Topic>>>,
     names: Arc<BTreeMap<[u8; 16], Arc<str>>>,
+    /// Ids of topics that were deleted, as far back as the log goes.
+    removed: Arc<BTreeSet<[u8; 16]>>,
 }
 
 /// One topic.
@@ -56,6 +58,11 @@ impl Image {
         self.topics.values()
     }
 
+    /// Whether a topic with this id is known to have been deleted.
+    pub fn was_removed(&self, id: Uuid) -> bool {
+        self.removed.contains(&id.0)
+    }
+
     /// Partitions of all topics.
     pub fn partition_count(&self) -> usize {
         self.topics.values().map(|topic| topic.partitions.len()).sum()
@@ -85,6 +92,7 @@ impl Image {
                     .remove(&topic.0)
                     .ok_or_else(|| format!("there is no topic {topic}"))?;
                 Arc::make_mut(&mut self.topics).remove(&name);
+                Arc::make_mut(&mut self.removed).insert(topic.0);
             }
             Record::TopicConfig { topic, name, value } => {
                 let configs = &mut self.topic_mut(*topic)?.configs;
@@ -200,7 +208,8 @@ mod tests {
             Record::ProducerIds { next: 1000 },
         ]);
         let mut compacted = image(&full.records());
-        compacted.version = full.version;
+        assert!(full.was_removed(Uuid([1; 16])));
+        (compacted.version, compacted.removed) = (full.version, full.removed.clone());
         assert_eq!(compacted, full);
     }
 

@@ -6,7 +6,7 @@
 use super::image::{Image, Topic};
 use super::record::{Record, RecordError};
 use bytes::Bytes;
-use ringlog_engine::io::{DirId, File, FileMode, Io, small_file};
+use ringlog_engine::io::{DirId, File, FileMode, Io, is_no_space, small_file};
 #[cfg(ringlog_plant)]
 use ringlog_engine::plant::{self, Plant};
 use std::fmt;
@@ -86,7 +86,30 @@ impl MetadataLog {
         if self.failed {
             return Err(MetadataError::Failed { path: self.path.clone() });
         }
+        let begin = self.end;
         self.failed = true;
+        let written = self.write(records).await;
+        match &written {
+            Ok(()) => self.failed = false,
+            // Before anything of it counts: as if it had not been tried.
+            Err(MetadataError::Io { action: "write", error, .. }) if is_no_space(error) => {
+                self.cut_to(begin).await?;
+                self.failed = false;
+            }
+            Err(_) => {}
+        }
+        written
+    }
+
+    async fn cut_to(&mut self, end: u64) -> Result<(), MetadataError> {
+        let failed = |action| MetadataError::at(&self.path, action);
+        self.io.truncate(self.file.clone(), end).await.map_err(failed("cut"))?;
+        self.io.sync_file(self.file.clone()).await.map_err(failed("sync"))?;
+        self.end = end;
+        Ok(())
+    }
+
+    async fn write(&mut self, records: &[Record]) -> Result<(), MetadataError> {
         let failed = |action| MetadataError::at(&self.path, action);
         for record in records {
             let line = Bytes::from(record.to_line());
@@ -100,7 +123,6 @@ impl MetadataLog {
             self.io.sync_file(self.file.clone()).await.map_err(failed("sync"))?;
             self.end += len;
         }
-        self.failed = false;
         Ok(())
     }
 
@@ -113,9 +135,14 @@ impl MetadataLog {
         let len = lines.len() as u64;
         self.failed = true;
         let failed = |action| MetadataError::at(&self.path, action);
-        small_file::replace(&self.io, self.dir, &self.path, Bytes::from(lines))
-            .await
-            .map_err(failed("replace"))?;
+        match small_file::replace(&self.io, self.dir, &self.path, Bytes::from(lines)).await {
+            // It was to be written beside the log, which is as it was.
+            Err(error) if is_no_space(&error) => {
+                self.failed = false;
+                return Ok(());
+            }
+            replaced => replaced.map_err(failed("replace"))?,
+        }
         let old = self.file.clone();
         (self.file, _) =
             self.io.open(self.dir, self.path.clone(), FileMode::CachedWrite).await.map_err(failed("open"))?;
@@ -138,8 +165,8 @@ fn replay(content: &[u8]) -> Result<Replayed, (usize, String)> {
         let record = match read_line(line) {
             Ok(record) => record,
             // A line of a newer version is whole: only a broken one may be the trace of a crash.
-            Err(RecordError::Shape | RecordError::Checksum) if is_last => break,
-            Err(error) => return Err((number + 1, error.to_string())),
+            Err(RecordError::Shape | RecordError::Checksum) if is_last && is_torn(line) => break,
+            Err(error) => return Err((number + 1, format!("(at byte {end}) {error}"))),
         };
         if let Record::RemoveTopic { topic } = &record {
             deleted.extend(image.topic_by_id(*topic).cloned());
@@ -149,6 +176,27 @@ fn replay(content: &[u8]) -> Result<Replayed, (usize, String)> {
     }
     Ok((image, end as u64, deleted))
 }
+
+/// Whether a broken last line can be the trace of a write that was cut short: its end is missing, or parts of it are zeroes. One that is
+/// all there, or would be but for one bit, was whole once, and may have been answered.
+fn is_torn(line: &[u8]) -> bool {
+    let all_there = line.ends_with(b"\n") && !line.contains(&0);
+    let was_whole = all_there || line.len() <= BIT_SEARCH_BYTES_MAX && is_one_bit_off(line);
+    !was_whole
+}
+
+fn is_one_bit_off(line: &[u8]) -> bool {
+    let mut line = line.to_vec();
+    (0..line.len() * 8).any(|bit| {
+        line[bit / 8] ^= 1 << (bit % 8);
+        let mended = line.split_inclusive(|byte| *byte == b'\n').all(|line| read_line(line).is_ok());
+        line[bit / 8] ^= 1 << (bit % 8);
+        mended
+    })
+}
+
+/// Longer lines are not searched for the one bit that is wrong.
+const BIT_SEARCH_BYTES_MAX: usize = 4096;
 
 fn read_line(line: &[u8]) -> Result<Record, RecordError> {
     let line = line.strip_suffix(b"\n").ok_or(RecordError::Shape)?;
@@ -176,6 +224,13 @@ pub enum MetadataError {
         /// What is wrong with it.
         why: String,
     },
+    /// It does not go with what lies beside it.
+    Foreign {
+        /// The file at fault.
+        path: PathBuf,
+        /// Why.
+        why: &'static str,
+    },
     /// An earlier write failed.
     Failed {
         /// The log.
@@ -197,6 +252,7 @@ impl fmt::Display for MetadataError {
             Self::Damaged { path, line, why } => {
                 write!(f, "{} is damaged: line {line} {why}; restore it from a copy", path.display())
             }
+            Self::Foreign { path, why } => write!(f, "{} {why}", path.display()),
             Self::Failed { path } => {
                 write!(f, "{} could not be written before; restart once its disk is well", path.display())
             }
@@ -222,6 +278,29 @@ mod tests {
             let content = [whole.as_slice(), &torn[..cut]].concat();
             let (image, end, _) = replay(&content).expect("a torn tail is no damage");
             assert_eq!((image.next_producer_id, end), (1000, whole.len() as u64), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_torn_last_line_has_zeroes_where_its_sectors_are_missing() {
+        let whole = lines(&[Record::Cluster { cluster_id: "c".into() }]);
+        let mut torn = lines(&[Record::ProducerIds { next: 2000 }]);
+        torn[20..30].fill(0);
+        let (_, end, _) = replay(&[whole.as_slice(), &torn].concat()).expect("a torn tail is no damage");
+        assert_eq!(end, whole.len() as u64);
+    }
+
+    #[test]
+    fn no_flipped_bit_goes_unnoticed() {
+        let content = lines(&[
+            Record::Cluster { cluster_id: "c".into() },
+            Record::Started,
+            Record::ProducerIds { next: 1000 },
+        ]);
+        for bit in 0..content.len() * 8 {
+            let mut damaged = content.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(replay(&damaged).is_err(), "bit {bit}");
         }
     }
 

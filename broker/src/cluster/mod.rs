@@ -16,8 +16,8 @@ mod metadata_log;
 mod record;
 mod topics;
 
-pub use controller::{Controller, Publish};
-pub use data_dirs::{DataDir, DataDirError, DataDirs, random_id};
+pub use controller::{Controller, Publish, Usable};
+pub use data_dirs::{DataDir, DataDirError, DataDirs, metadata_is_there, random_id};
 pub use image::{Image, PartitionState, Topic};
 pub use metadata_log::{METADATA_FILE, MetadataError, MetadataLog};
 pub use record::{PartitionRecord, Record, RecordError};

@@ -196,6 +196,10 @@ fn place(image: &Image, dirs: &DataDirs, count: usize) -> Result<Vec<PartitionRe
             format!("{count} partitions at once: at most {PARTITIONS_PER_REQUEST_MAX} are created.");
         return Err(Refusal::new(ErrorCode::PolicyViolation, message));
     }
+    if dirs.dirs.is_empty() {
+        let message = "Every data directory is offline.";
+        return Err(Refusal::new(ErrorCode::KafkaStorageError, message));
+    }
     let mut load: BTreeMap<Uuid, usize> = dirs.dirs.iter().map(|dir| (dir.id, 0)).collect();
     for partition in image.topics().flat_map(|topic| &topic.partitions) {
         if let Some(count) = load.get_mut(&partition.directory) {

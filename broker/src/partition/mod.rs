@@ -196,7 +196,8 @@ impl Partition {
         }
     }
 
-    fn fail(&self) {
+    /// Its log, or the directory it lies in, has failed.
+    pub fn fail(&self) {
         if self.0.state.get() == State::Online {
             self.0.state.set(State::Failed);
         }

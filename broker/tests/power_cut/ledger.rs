@@ -49,10 +49,6 @@ pub(crate) struct Tally {
     pub(crate) cut_in_recovery: u64,
     pub(crate) stops: u64,
     pub(crate) faults: u64,
-    /// Commits of offsets that were acknowledged, offsets that were told, generations of groups.
-    pub(crate) commits: u64,
-    pub(crate) offsets: u64,
-    pub(crate) generations: u64,
 }
 
 impl Tally {
@@ -66,9 +62,6 @@ impl Tally {
         self.cut_in_recovery += other.cut_in_recovery;
         self.stops += other.stops;
         self.faults += other.faults;
-        self.commits += other.commits;
-        self.offsets += other.offsets;
-        self.generations += other.generations;
     }
 }
 

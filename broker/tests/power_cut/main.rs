@@ -8,7 +8,6 @@
 
 mod administering;
 mod client;
-mod committing;
 mod consuming;
 mod ledger;
 mod partition;
@@ -38,8 +37,8 @@ const KEPT: &[(&str, &str)] = &[
         "what lay in the folder of a topic stayed when a crash cut its deletion short",
     ),
     (
-        "seed=670 shards=2 dirs=1 topics=2 partitions=2 idempotent=2 plain=2 consumers=1 groups=2 admin=0 deletes=1 resets=0 lives=s2548",
-        "a fetch that met the deletion of the records it read was told that the disk had failed",
+        "seed=185 shards=1 dirs=1 topics=1 partitions=1 idempotent=2 plain=1 consumers=2 admin=0 deletes=0 resets=0 lives=kt8257,k486",
+        "a read went on with the next segment where other reads had pushed the indexes of its own out of memory",
     ),
 ];
 
@@ -63,7 +62,6 @@ fn nothing_promised_is_lost_and_nothing_else_comes_back() {
     if count >= SEEDS {
         assert!(total.promised >= 50 * count && total.recovered >= total.promised, "too little was promised");
         assert!(total.cut_in_recovery >= count / 10, "recoveries were not cut short often enough");
-        assert!(total.commits >= 5 * count && total.offsets >= count && total.generations >= count / 3);
         assert!(total.stops >= count && total.faults >= count / 20 && total.read >= 50 * count);
     }
 }

@@ -58,7 +58,6 @@ mod frame;
 mod header;
 mod message;
 mod messages;
-pub mod metadata_records;
 mod reader;
 mod records;
 pub mod schema;

@@ -146,7 +146,8 @@ pub(super) async fn start(brokers: Vec<Broker>, data: PathBuf, mut topics: Vec<R
         let broker = publisher.clone();
         Box::pin(async move { broker.publish(image).await }) as Pin<Box<dyn Future<Output = ()>>>
     });
-    let controller = Controller::start(&io, config, dirs.clone(), opened, publish).await.unwrap();
+    let usable = Box::new(|_| true);
+    let controller = Controller::start(&io, config, dirs.clone(), opened, publish, usable).await.unwrap();
     first.use_directories(dirs).await;
     first.publish(controller.image()).await;
     first.lead_cluster(move |request| {

@@ -27,12 +27,12 @@ async fn process(shard: Shard, known: Rc<Known>) {
     let io = shard.io().clone();
     let dirs = vec![DataDir { dir: DirId(0), path: "/data".into(), id: Uuid([1; 16]) }];
     let dirs = DataDirs { dirs, cluster_id: String::new() };
-    remove_leftovers(&io, &dirs, &[]).await.expect("remove leftovers");
+    remove_leftovers(&io, &dirs, &[]).await;
     let cache = Cache::new(1 << 16);
     loop {
         let topic = known.topic.get();
         let place = LogDir { dir: DirId(0), path: "/data/t-0".into() };
-        claim(&io, &place, Uuid([topic + 1; 16])).await.expect("claim");
+        claim(&io, &place, Uuid([topic + 1; 16]), |found| found.0[0] <= topic).await.expect("claim");
         let opening = Box::pin(Log::open(&shard, place, LogConfig::default(), &cache));
         let (log, _) = opening.await.expect("open");
         let end = log.marks().log_end;
