@@ -5,6 +5,7 @@
 mod check;
 mod client;
 mod consume;
+mod group;
 mod produce;
 mod serve;
 mod topic;
@@ -26,6 +27,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Create, list, describe and delete topics
     Topic(topic::Arguments),
+    /// List, describe, reset and delete consumer groups
+    Group(group::Arguments),
     /// Write lines of standard input to a topic; each is on stable storage before the command ends
     Produce(produce::Arguments),
     /// Write a topic's records to standard output
@@ -52,6 +55,7 @@ pub fn run() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Topic(arguments) => topic::run(arguments),
+        Command::Group(arguments) => group::run(arguments),
         Command::Produce(arguments) => produce::run(arguments),
         Command::Consume(arguments) => consume::run(arguments),
         Command::Check(arguments) => check::run(arguments),

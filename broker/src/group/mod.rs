@@ -29,6 +29,7 @@ pub use request::{
     Commit, Described, DescribedMember, FetchedTopic, GroupAnswer, GroupRequest, Join, JoinRefusal, Joined,
     Leaving, Listed, MemberAt, NewOffset, Sync, Synced, Ticket,
 };
+pub use subscription::assigned_partitions;
 
 use crate::cluster::NewTopic;
 use crate::config::GroupConfig;

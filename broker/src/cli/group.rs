@@ -1,0 +1,327 @@
+//! `ringlog group`: list, describe with lag, reset offsets, delete.
+
+use super::client::{Client, check};
+use super::{BrokerAddress, Failure};
+use crate::group::assigned_partitions;
+use clap::{Args, Subcommand};
+use ringlog_wire::delete_groups::DeleteGroupsRequest;
+use ringlog_wire::describe_groups::{DescribeGroupsRequest, DescribedGroup};
+use ringlog_wire::find_coordinator::FindCoordinatorRequest;
+use ringlog_wire::list_groups::ListGroupsRequest;
+use ringlog_wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use ringlog_wire::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use ringlog_wire::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup};
+use ringlog_wire::{ByteString, ErrorCode};
+use std::collections::BTreeMap;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// List the groups: name, state, kind
+    List {
+        #[command(flatten)]
+        broker: BrokerAddress,
+    },
+    /// Show a group's state and, for each partition, how far it has come, its lag in records, and who consumes it
+    Describe {
+        /// The group's name
+        name: String,
+        #[command(flatten)]
+        broker: BrokerAddress,
+    },
+    /// Set how far a group without members has come in a topic
+    Reset {
+        /// The group's name
+        name: String,
+        /// The topic
+        #[arg(long)]
+        topic: String,
+        /// Only this partition; all of them if not given
+        #[arg(long, value_name = "N")]
+        partition: Option<i32>,
+        #[command(flatten)]
+        to: To,
+        /// Only show what would be set
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        broker: BrokerAddress,
+    },
+    /// Delete a group without members, with all its offsets
+    Delete {
+        /// The group's name
+        name: String,
+        #[command(flatten)]
+        broker: BrokerAddress,
+    },
+}
+
+/// Where a group is set to.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct To {
+    /// To the first record there is
+    #[arg(long)]
+    to_earliest: bool,
+    /// Behind the last record there is
+    #[arg(long)]
+    to_latest: bool,
+    /// To the first record at or after this time, in milliseconds since 1970
+    #[arg(long, value_name = "MS")]
+    to_time: Option<i64>,
+    /// To this offset, or the nearest there is
+    #[arg(long, value_name = "OFFSET")]
+    to_offset: Option<i64>,
+    /// By so many records from where it is, back if negative, as far as there are records
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    shift_by: Option<i64>,
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.action {
+        Action::List { broker } => list(&broker),
+        Action::Describe { name, broker } => describe(&name, &broker),
+        Action::Reset { name, topic, partition, to, dry_run, broker } => {
+            let reset = Reset { group: &name, topic: &topic, partition, to: &to, dry_run };
+            reset.run(&mut Client::connect(&broker.address)?)
+        }
+        Action::Delete { name, broker } => delete(&name, &broker),
+    }
+}
+
+fn list(broker: &BrokerAddress) -> Result<(), Failure> {
+    let response = Client::connect(&broker.address)?.call(&ListGroupsRequest::default())?;
+    check(response.error_code, "list groups")?;
+    let mut groups = response.groups;
+    groups.sort_by(|a, b| a.group_id.cmp(&b.group_id));
+    let rows = groups.iter().map(|group| {
+        let kind = if group.protocol_type.is_empty() { "-" } else { &*group.protocol_type };
+        vec![group.group_id.to_string(), group.group_state.to_string(), kind.to_owned()]
+    });
+    print(&["GROUP", "STATE", "KIND"], rows.collect());
+    Ok(())
+}
+
+fn describe(name: &str, broker: &BrokerAddress) -> Result<(), Failure> {
+    let mut client = Client::connect(&broker.address)?;
+    let request = DescribeGroupsRequest { groups: vec![name.into()], ..Default::default() };
+    let described = client.call(&request)?.groups.into_iter().next();
+    let group = described.ok_or_else(|| Failure("an empty answer".into()))?;
+    check(group.error_code, &format!("group {name}"))?;
+    let committed = committed(&mut client, name)?;
+    let consumers = consumers(&group);
+    println!("group {name}: {}, {} members", group.group_state, group.members.len());
+    let mut partitions: Vec<&(String, i32)> = committed.keys().chain(consumers.keys()).collect();
+    partitions.sort_unstable();
+    partitions.dedup();
+    let ends = offsets_at(&mut client, &partitions, LATEST)?;
+    let text = |number: Option<i64>| number.map_or("-".to_owned(), |number| number.to_string());
+    let rows = partitions.iter().map(|&partition| {
+        let (at, end) = (committed.get(partition).copied(), ends.get(partition).copied());
+        let lag = at.zip(end).map(|(at, end)| end - at);
+        let consumer = consumers.get(partition).cloned().unwrap_or_else(|| "-".into());
+        vec![partition.0.clone(), partition.1.to_string(), text(at), text(end), text(lag), consumer]
+    });
+    print(&["TOPIC", "PARTITION", "COMMITTED", "END", "LAG", "CONSUMER"], rows.collect());
+    Ok(())
+}
+
+/// Which member consumes which partition, where members say it as consumers do.
+fn consumers(group: &DescribedGroup) -> BTreeMap<(String, i32), String> {
+    let mut consumers = BTreeMap::new();
+    for member in &group.members {
+        for (topic, partitions) in assigned_partitions(&member.member_assignment).unwrap_or_default() {
+            let consumer = format!("{} ({}, {})", member.member_id, member.client_id, member.client_host);
+            consumers.extend(partitions.into_iter().map(|index| ((topic.clone(), index), consumer.clone())));
+        }
+    }
+    consumers
+}
+
+/// How far a group has come.
+fn committed(client: &mut Client, name: &str) -> Result<BTreeMap<(String, i32), i64>, Failure> {
+    let group = OffsetFetchRequestGroup { group_id: name.into(), topics: None, ..Default::default() };
+    let request = OffsetFetchRequest { groups: vec![group], ..Default::default() };
+    let response = client.call_up_to(&request, BY_NAME)?;
+    let mut committed = BTreeMap::new();
+    for group in response.groups {
+        check(group.error_code, &format!("offsets of group {name}"))?;
+        for topic in group.topics {
+            for row in topic.partitions {
+                check(row.error_code, &format!("the offset of {}-{}", topic.name, row.partition_index))?;
+                committed.insert((topic.name.to_string(), row.partition_index), row.committed_offset);
+            }
+        }
+    }
+    Ok(committed)
+}
+
+/// The last version of requests about offsets that names topics.
+const BY_NAME: i16 = 9;
+/// What ListOffsets calls the end and the beginning.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+
+/// The offsets at a time, of partitions that are there; -1 where no record is so new.
+fn offsets_at(
+    client: &mut Client,
+    partitions: &[&(String, i32)],
+    timestamp: i64,
+) -> Result<BTreeMap<(String, i32), i64>, Failure> {
+    let mut topics: BTreeMap<&str, Vec<ListOffsetsPartition>> = BTreeMap::new();
+    for (topic, partition_index) in partitions {
+        let partition =
+            ListOffsetsPartition { partition_index: *partition_index, timestamp, ..Default::default() };
+        topics.entry(topic).or_default().push(partition);
+    }
+    let topic = |(name, partitions): (&str, _)| ListOffsetsTopic { name: name.into(), partitions };
+    let topics = topics.into_iter().map(topic).collect();
+    let response = client.call(&ListOffsetsRequest { replica_id: -1, topics, ..Default::default() })?;
+    let mut offsets = BTreeMap::new();
+    for topic in response.topics {
+        for row in topic.partitions {
+            match row.error_code {
+                // Committed once, and gone since.
+                ErrorCode::UnknownTopicOrPartition => {}
+                code => {
+                    check(code, &format!("the offsets of {}-{}", topic.name, row.partition_index))?;
+                    offsets.insert((topic.name.to_string(), row.partition_index), row.offset);
+                }
+            }
+        }
+    }
+    Ok(offsets)
+}
+
+/// A group that is to be set.
+struct Reset<'a> {
+    group: &'a str,
+    topic: &'a str,
+    partition: Option<i32>,
+    to: &'a To,
+    dry_run: bool,
+}
+
+impl Reset<'_> {
+    fn run(&self, client: &mut Client) -> Result<(), Failure> {
+        let topic = client.topic(self.topic, false)?;
+        let mut indexes: Vec<i32> = topic.partitions.iter().map(|row| row.partition_index).collect();
+        if let Some(partition) = self.partition {
+            if !indexes.contains(&partition) {
+                return Err(Failure(format!("topic {} has no partition {partition}", self.topic)));
+            }
+            indexes = vec![partition];
+        }
+        indexes.sort_unstable();
+        let partitions: Vec<(String, i32)> =
+            indexes.iter().map(|index| (self.topic.to_owned(), *index)).collect();
+        let wanted = self.wanted(client, &partitions)?;
+        if !self.dry_run {
+            self.commit(client, &wanted)?;
+        }
+        let rows = wanted.iter().map(|((topic, partition), offset)| {
+            vec![topic.clone(), partition.to_string(), offset.to_string()]
+        });
+        print(&["TOPIC", "PARTITION", "OFFSET"], rows.collect());
+        Ok(())
+    }
+
+    /// Where each partition is to be, among the records there are.
+    fn wanted(
+        &self,
+        client: &mut Client,
+        partitions: &[(String, i32)],
+    ) -> Result<BTreeMap<(String, i32), i64>, Failure> {
+        let asked: Vec<&(String, i32)> = partitions.iter().collect();
+        let first = offsets_at(client, &asked, EARLIEST)?;
+        let end = offsets_at(client, &asked, LATEST)?;
+        let timed = match self.to.to_time {
+            Some(time) => offsets_at(client, &asked, time)?,
+            None => BTreeMap::new(),
+        };
+        let committed = committed(client, self.group)?;
+        let mut wanted = BTreeMap::new();
+        for partition in partitions {
+            let (first, end) = (first[partition], end[partition]);
+            let offset = match self.to {
+                To { to_earliest: true, .. } => first,
+                To { to_offset: Some(offset), .. } => *offset,
+                To { shift_by: Some(by), .. } => {
+                    let at = committed.get(partition).ok_or_else(|| {
+                        Failure(format!(
+                            "{}-{}: nothing is committed to shift from",
+                            partition.0, partition.1
+                        ))
+                    })?;
+                    at.saturating_add(*by)
+                }
+                To { to_time: Some(_), .. } => {
+                    timed.get(partition).copied().filter(|at| *at >= 0).unwrap_or(end)
+                }
+                To { .. } => end,
+            };
+            wanted.insert(partition.clone(), offset.clamp(first, end));
+        }
+        Ok(wanted)
+    }
+
+    fn commit(&self, client: &mut Client, wanted: &BTreeMap<(String, i32), i64>) -> Result<(), Failure> {
+        // The topic that keeps groups is made when somebody looks for a coordinator.
+        let request = FindCoordinatorRequest {
+            key: self.group.into(),
+            coordinator_keys: vec![self.group.into()],
+            ..Default::default()
+        };
+        let found = client.call(&request)?;
+        found.coordinators.iter().try_for_each(|row| check(row.error_code, "find the coordinator"))?;
+        let partitions = wanted.iter().map(|((_, partition_index), offset)| OffsetCommitRequestPartition {
+            partition_index: *partition_index,
+            committed_offset: *offset,
+            ..Default::default()
+        });
+        let topic = OffsetCommitRequestTopic {
+            name: ByteString::from(self.topic),
+            partitions: partitions.collect(),
+            ..Default::default()
+        };
+        let request =
+            OffsetCommitRequest { group_id: self.group.into(), topics: vec![topic], ..Default::default() };
+        let response = client.call_up_to(&request, BY_NAME)?;
+        for row in response.topics.iter().flat_map(|topic| &topic.partitions) {
+            if row.error_code == ErrorCode::UnknownMemberId {
+                return Err(Failure(format!("group {} has members: stop them first", self.group)));
+            }
+            check(row.error_code, &format!("{}-{}", self.topic, row.partition_index))?;
+        }
+        Ok(())
+    }
+}
+
+fn delete(name: &str, broker: &BrokerAddress) -> Result<(), Failure> {
+    let request = DeleteGroupsRequest { groups_names: vec![name.into()] };
+    let response = Client::connect(&broker.address)?.call(&request)?;
+    for row in response.results {
+        check(row.error_code, &format!("group {name}"))?;
+    }
+    println!("deleted {name}");
+    Ok(())
+}
+
+/// Columns under their names, each as wide as its widest.
+fn print(names: &[&str], rows: Vec<Vec<String>>) {
+    let header = names.iter().map(|name| (*name).to_owned()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..names.len()).map(width).collect();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+}
