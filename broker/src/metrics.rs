@@ -3,6 +3,10 @@
 //! Names follow Apache Kafka's where it has the signal (`kafka_network_requestmetrics_…`); ringlog's own begin with
 //! `ringlog_`. The text is Prometheus' exposition format 0.0.4.
 
+mod groups;
+
+pub use groups::GroupFigures;
+
 use crate::broker::Broker;
 use ringlog_engine::io::Counters;
 use ringlog_wire::{ApiKey, ErrorCode};
@@ -122,6 +126,7 @@ struct Snapshot {
     busy_nanos: u64,
     io: Counters,
     partitions: Vec<PartitionSizes>,
+    groups: GroupFigures,
     /// Partitions whose log could not be opened.
     unopened: usize,
 }
@@ -180,6 +185,7 @@ impl Snapshot {
             busy_nanos: broker.shard().load().awake_nanos(),
             io: broker.shard().io().counters(),
             partitions: partitions.collect(),
+            groups: broker.group_figures(),
             unopened: broker.unopened(),
         }
     }
@@ -329,6 +335,7 @@ fn exposition(shards: &[Snapshot]) -> String {
     }
     drivers(&mut out, shards);
     partitions(&mut out, shards);
+    groups::groups(&mut out, shards);
     out.0
 }
 

@@ -11,6 +11,7 @@ use crate::group::{
     Coordinator, Effect, GroupAnswer, GroupRequest, Listed, Now, OFFSETS_TOPIC, Then, Ticket, append_failure,
     partition_for, record::GroupRecord,
 };
+use crate::metrics::GroupFigures;
 use crate::partition::{Appending, Partition, PartitionId};
 use ringlog_engine::batch::Codec;
 use ringlog_engine::io::Instant;
@@ -150,6 +151,27 @@ impl Broker {
             }
         }
         Ok(groups)
+    }
+
+    /// What this shard's groups look like to a scrape.
+    pub fn group_figures(&self) -> GroupFigures {
+        let mut figures = GroupFigures::default();
+        for coordinating in self.coordinating() {
+            if coordinating.progress.get() != Progress::Serving {
+                continue;
+            }
+            let coordinator = coordinating.coordinator.borrow();
+            for (id, offsets) in coordinator.offsets() {
+                let group = coordinator.group(id).expect("offsets are a group's");
+                *figures.states.entry(group.state().name()).or_default() += 1;
+                figures.members += group.member_count() as u64;
+                let rows = offsets
+                    .iter()
+                    .map(|(topic, index, committed)| (id.clone(), topic.clone(), index, committed.offset));
+                figures.committed.extend(rows);
+            }
+        }
+        figures
     }
 
     /// The broker stops: members that wait for others are told to look elsewhere.

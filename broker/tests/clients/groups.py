@@ -1,8 +1,11 @@
 """Consumer groups with librdkafka through confluent-kafka: rebalances, members that leave, are killed or are static, commits, and what admins see."""
 
+import os
+import re
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 
 from confluent_kafka import Consumer, ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaError, KafkaException
@@ -11,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 
 from cases import case, checked, equal, main
 from confluent import ask, create, produce
-from launcher import broker as new_broker
+from launcher import ROOT, broker as new_broker
 
 PARTITIONS = 12
 WAIT_SECONDS = 60
@@ -323,6 +326,53 @@ def admins_list_describe_set_and_delete(broker):
 def set_offsets(client, group, offsets):
     answer = client.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, offsets)])[group]
     return answer.result(30).topic_partitions
+
+
+def ringlog(*arguments):
+    """ringlog's own command; its lines as words."""
+    ended = subprocess.run([binary(), "group", *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    equal(ended.returncode, 0, f"{arguments}: {ended.stderr}")
+    return [line.split() for line in ended.stdout.splitlines()]
+
+
+def lags(broker, group):
+    with urllib.request.urlopen(f"http://{broker.http}/metrics") as answer:
+        text = answer.read().decode()
+    found = re.findall(r'ringlog_group_lag_records\{group="%s",topic="\S+?",partition="(\d+)"\} (\d+)' % group, text)
+    return {int(partition): int(lag) for partition, lag in found}
+
+
+@case
+def the_command_and_the_metrics_tell_the_lag(broker):
+    if broker.name != "ringlog":
+        return
+    topic, group = create(broker, PARTITIONS), new_group()
+    fill(broker, topic)
+    consumer = member(broker, group, topic, client_id="mine")
+    read(consumer, PARTITIONS * 10)
+    consumer.commit(asynchronous=False)
+    fill(broker, topic, 3, 10)
+    at = ["--broker", broker.address]
+    equal([row for row in ringlog("list", *at) if row[0] == group], [[group, "Stable", "consumer"]], "the group listed")
+    told = [row[:6] for row in ringlog("describe", group, *at)[2:]]
+    equal([row[1:5] for row in told], [[str(p), "10", "13", "3"] for p in range(PARTITIONS)], "the group described")
+    equal({row[5].startswith("mine-") for row in told}, {True}, f"who consumes: {told}")
+    equal(lags(broker, group), {p: 3 for p in range(PARTITIONS)}, "lag in the metrics")
+    refused = subprocess.run([binary(), "group", "reset", group, "--topic", topic, "--to-latest", *at], capture_output=True, text=True)
+    equal((refused.returncode, "stop them first" in refused.stderr), (1, True), "resetting a group in use")
+    consumer.close()
+    for to, wanted in (("--to-latest", 13), ("--shift-by=-4", 9), ("--shift-by=100", 13), ("--to-offset=5", 5), ("--to-time=0", 0)):
+        rows = ringlog("reset", group, "--topic", topic, to, *at)[1:]
+        equal({row[2] for row in rows}, {str(wanted)}, to)
+    ringlog("reset", group, "--topic", topic, "--partition", 1, "--to-latest", "--dry-run", *at)
+    equal(lags(broker, group), {p: 13 for p in range(PARTITIONS)}, "lag from the first record")
+    ringlog("delete", group, *at)
+    equal([row for row in ringlog("list", *at) if row[0] == group], [], "the group is gone")
+    equal(lags(broker, group), {}, "and from the metrics")
+
+
+def binary():
+    return os.environ.get("RINGLOG_BINARY") or str(ROOT / "target" / "release" / "ringlog")
 
 
 @case
