@@ -36,7 +36,9 @@ class Disk:
         self.file.touch()
         self.mount_point.mkdir(exist_ok=True)
         command = [RECORDER, self.file, str(SIZE), self.folder, *(["--again"] if self.again else [])]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # It ends with its standard input, whatever signals this program's group gets: not before what lies on it is unmounted.
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
         if self.process.stdout.readline() != "ready\n":
             raise RuntimeError("the recorder did not start")
         self.follow(0)

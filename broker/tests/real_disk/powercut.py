@@ -7,11 +7,11 @@ import argparse
 import contextlib
 import itertools
 import json
-import os
 import pathlib
 import pickle
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -165,6 +165,8 @@ def main():
         sys.exit(1)
     if arguments.check:
         return
+    # Whoever ends this, what was mounted is unmounted.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("powercut: ended by SIGTERM"))
     settings = dict(SETTINGS)
     dice = random.Random(arguments.seed)
     if arguments.again:
