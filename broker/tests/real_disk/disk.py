@@ -65,7 +65,7 @@ class Disk:
         self.process.stdin.write(" ".join(map(str, words)) + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline().strip()
-        if not self.process.stdout.readable() or answer.startswith("error"):
+        if self.process.poll() is not None or answer.startswith("error"):
             raise RuntimeError(f"the recorder, asked {words}: {answer}")
         return answer
 
