@@ -203,6 +203,8 @@ def main():
                 folder = ROOT / "target" / "powercut" / f"{file_system}-{arguments.seed}"
                 keep(folder, disk, ledger, cut, str(broken))
                 sys.exit(f"powercut: a promise was broken; to try this cut again: scripts/powercut --again {folder}")
+            if (number + 1) % 50 == 0:
+                print(f"{number + 1} of {len(cuts)} cuts, {time.monotonic() - started:.0f} s", flush=True)
         if arguments.must_fail:
             sys.exit(f"powercut: {file_system}: a hole: nothing was found in {len(cuts)} cuts")
         seconds = time.monotonic() - started
