@@ -33,7 +33,7 @@ LIBRARIES = {"java": java, "go": go}
 
 def main():
     command = LIBRARIES[sys.argv[1]]()
-    with new_broker({"auto.create.topics.enable": "false"}) as broker:
+    with new_broker({"auto.create.topics.enable": "false", "group.initial.rebalance.delay.ms": 100}) as broker:
         ended = subprocess.run([*command, "cases", broker.address, broker.name], timeout=RUN_SECONDS)
         if not broker.alive():
             print(f"the broker died:\n{broker.log_tail()}", flush=True)

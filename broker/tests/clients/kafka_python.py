@@ -1,6 +1,8 @@
 """kafka-python, 2.0.2 as much of the field has it and 3.x as it is now: topics, produce, consume, codecs, times and refusals."""
 
 import logging
+import threading
+import time
 import uuid
 
 import kafka
@@ -351,5 +353,80 @@ def records_survive_a_clean_restart(broker):
     equal([one.value for one in consume(broker, topic, MESSAGES + 1)], [*values, b"after"], "values")
 
 
+PARTITIONS = 6
+
+
+class Member(threading.Thread):
+    """A member of a group, in a thread of its own: the older library's poll waits until the group is whole."""
+
+    def __init__(self, broker, topic, group):
+        super().__init__(daemon=True)
+        self.read, self.ended = [], False
+        self.consumer = KafkaConsumer(
+            topic,
+            bootstrap_servers=broker.address,
+            group_id=group,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            session_timeout_ms=6000,
+            heartbeat_interval_ms=300,
+        )
+        self.start()
+
+    def run(self):
+        while not self.ended:
+            self.read += sum(self.consumer.poll(timeout_ms=50).values(), [])
+        self.consumer.commit()
+        self.consumer.close()
+
+    def owned(self):
+        return {partition.partition for partition in self.consumer.assignment()}
+
+    def end(self):
+        """Commits what was read, and leaves."""
+        self.ended = True
+        self.join(60)
+
+
+def until(holds, what):
+    deadline = time.monotonic() + 60
+    while not holds():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not in 60 s: {what()}")
+        time.sleep(0.05)
+
+
+@case
+def members_share_a_group_and_go_on_where_it_committed(broker):
+    topic, group = create(broker, PARTITIONS), f"g-{uuid.uuid4()}"
+    values = sorted(b"%d" % index for index in range(PARTITIONS * 20))
+    for partition in range(PARTITIONS):
+        produce(broker, topic, [{"value": b"%d" % (partition * 20 + n)} for n in range(20)], partition)
+    first, second = Member(broker, topic, group), Member(broker, topic, group)
+    shares = lambda: [sorted(one.owned()) for one in (first, second)]
+    until(lambda: sorted(map(len, shares())) == [3, 3] and sorted(sum(shares(), [])) == list(range(PARTITIONS)), shares)
+    read = lambda: sorted({one.value for member in (first, second) for one in member.read})
+    until(lambda: read() == values, read)
+    checked(len(values))
+    first.end()
+    until(lambda: second.owned() == set(range(PARTITIONS)), second.owned)
+    second.end()
+    third = Member(broker, topic, group)
+    produce(broker, topic, [{"value": b"after"}])
+    until(lambda: third.read, lambda: third.read)
+    equal([one.value for one in third.read], [b"after"], "what was not read before")
+    third.end()
+    offsets = flattened(ask(broker, "list_group_offsets" if MODERN else "list_consumer_group_offsets", group))
+    told = {key.partition: one.offset for key, one in offsets.items()}
+    equal(told, {**dict.fromkeys(range(PARTITIONS), 20), 0: 21}, "offsets an admin is told")
+
+
+def flattened(offsets):
+    """Offsets by partition; the newer library groups them."""
+    if all(isinstance(key, TopicPartition) for key in offsets):
+        return offsets
+    return {key: one for inner in offsets.values() for key, one in inner.items()}
+
+
 if __name__ == "__main__":
-    main(f"kafka-python-{kafka.__version__}", new_broker())
+    main(f"kafka-python-{kafka.__version__}", new_broker({"group.initial.rebalance.delay.ms": 100}))

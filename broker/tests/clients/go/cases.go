@@ -43,6 +43,8 @@ func cases() {
 		{"unknownPartitionsAreRefused", unknownPartitionsAreRefused},
 		{"invalidTopicsAreRefused", invalidTopicsAreRefused},
 		{"offsetOutOfRangeIsRefused", offsetOutOfRangeIsRefused},
+		{"membersShareAGroup", membersShareAGroup},
+		{"groupsAreDescribedSetAndDeleted", groupsAreDescribedSetAndDeleted},
 		{"transactionsWorkOrAreFatalAtOnce", transactionsWorkOrAreFatalAtOnce},
 	}
 	for _, one := range all {
@@ -394,6 +396,106 @@ func offsetOutOfRangeIsRefused() {
 	_, err := tryConsume(from, 1, kgo.ConsumeResetOffset(kgo.NoResetOffset()))
 	refused(kerr.OffsetOutOfRange, err, "offset 1000 of 3")
 	equal(values(consume(topic, 0, kgo.NewOffset().At(1000), 3)), numbered("", 3), "values after the reset")
+}
+
+const shared = 6
+
+func member(topic, group string, options ...kgo.Opt) *kgo.Client {
+	return client(append(options, kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.DisableAutoCommit(), kgo.HeartbeatInterval(300*time.Millisecond),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(100*time.Millisecond))...)
+}
+
+// owners waits until this many members share all partitions.
+func owners(group string, members int) kadm.DescribedGroup {
+	for {
+		described, err := admin.DescribeGroups(bound, group)
+		must(err)
+		one := described[group]
+		if one.State == "Stable" && len(one.Members) == members {
+			owned := 0
+			for _, partitions := range one.AssignedPartitions() {
+				owned += len(partitions)
+			}
+			if owned == shared {
+				return one
+			}
+		}
+		must(bound.Err())
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func membersShareAGroup() {
+	topic, group := create(shared), fresh("g")
+	for partition := int32(0); partition < shared; partition++ {
+		produce(valued(topic, partition, numbered(fmt.Sprint(partition, ":"), 20)))
+	}
+	// The newest protocol of members, and all at once.
+	members := []*kgo.Client{member(topic, group), member(topic, group), member(topic, group, kgo.InstanceID("static"))}
+	for _, one := range members {
+		go func(one *kgo.Client) {
+			for !one.PollFetches(bound).IsClientClosed() && bound.Err() == nil {
+			}
+		}(one)
+	}
+	owners(group, 3)
+	members[0].Close()
+	owners(group, 2)
+	for _, one := range members[1:] {
+		must(one.CommitUncommittedOffsets(bound))
+	}
+	total := int64(0)
+	for {
+		offsets, err := admin.FetchOffsets(bound, group)
+		must(err)
+		total = 0
+		offsets.Each(func(one kadm.OffsetResponse) { total += one.At })
+		if total == shared*20 {
+			break
+		}
+		must(bound.Err())
+		time.Sleep(50 * time.Millisecond)
+		for _, one := range members[1:] {
+			must(one.CommitUncommittedOffsets(bound))
+		}
+	}
+	checked += int(total)
+	for _, one := range members[1:] {
+		one.Close()
+	}
+	// A static member does not leave by itself.
+	left, err := admin.LeaveGroup(bound, kadm.LeaveGroup(group).InstanceIDs("static"))
+	must(err)
+	must(left["static"].Err)
+	lag, err := admin.Lag(bound, group)
+	must(err)
+	equal(lag[group].Lag.Total(), int64(0), "lag")
+	equal(lag[group].State, "Empty", "state")
+}
+
+func groupsAreDescribedSetAndDeleted() {
+	topic, group := create(shared), fresh("g")
+	offsets := kadm.Offsets{}
+	offsets.AddOffset(topic, 3, 7, 2)
+	must(admin.CommitAllOffsets(bound, group, offsets))
+	told, err := admin.FetchOffsets(bound, group)
+	must(err)
+	one, there := told.Lookup(topic, 3)
+	equal([]interface{}{there, one.At, one.LeaderEpoch}, []interface{}{true, int64(7), int32(2)}, "the offset set")
+	listed, err := admin.ListGroups(bound)
+	must(err)
+	equal(listed[group].State, "Empty", "the state listed")
+	deleted, err := admin.DeleteGroup(bound, group)
+	must(err)
+	must(deleted.Err)
+	again, err := admin.DeleteGroup(bound, group)
+	if err == nil {
+		err = again.Err
+	}
+	refused(kerr.GroupIDNotFound, err, "deleting it again")
+	gone, err := admin.FetchOffsets(bound, group)
+	must(err)
+	equal(len(gone), 0, "offsets of a group deleted")
 }
 
 func transactionsWorkOrAreFatalAtOnce() {

@@ -71,6 +71,9 @@ public class JavaClient {
         cases.put("unknownTopicsAndPartitionsAreRefused", JavaClient::unknownTopicsAndPartitionsAreRefused);
         cases.put("invalidTopicsAreRefused", JavaClient::invalidTopicsAreRefused);
         cases.put("offsetOutOfRangeIsRefused", JavaClient::offsetOutOfRangeIsRefused);
+        cases.put("membersShareAGroup", JavaClient::membersShareAGroup);
+        cases.put("staticAndCooperativeMembersKeepTheirs", JavaClient::staticAndCooperativeMembersKeepTheirs);
+        cases.put("groupsAreListedDescribedSetAndDeleted", JavaClient::groupsAreListedDescribedSetAndDeleted);
         cases.put("transactionsWorkOrAreFatalAtOnce", JavaClient::transactionsWorkOrAreFatalAtOnce);
 
         int failed = 0;
@@ -532,6 +535,108 @@ public class JavaClient {
         produce(records(topic, 0, numbered("", 3)));
         refused(org.apache.kafka.clients.consumer.OffsetOutOfRangeException.class, () -> consume(topic, 0, 1000, 1), "offset 1000 of 3");
         equal(values(consume(topic, 0, 1000, 3, "auto.offset.reset", "earliest")), numbered("", 3), "values after the reset");
+    }
+
+    static final int SHARED = 6;
+
+    static KafkaConsumer<byte[], byte[]> member(String topic, String group, Object... config) {
+        var settings = new ArrayList<Object>(List.of("group.id", group, "enable.auto.commit", false, "auto.offset.reset", "earliest"));
+        settings.addAll(List.of("session.timeout.ms", 20000, "heartbeat.interval.ms", 300));
+        settings.addAll(List.of(config));
+        var consumer = consumer(settings.toArray());
+        consumer.subscribe(List.of(topic));
+        return consumer;
+    }
+
+    /** Polls until the members share all partitions evenly; gives what was read meanwhile. */
+    static Set<String> settle(List<KafkaConsumer<byte[], byte[]>> members) {
+        var read = new HashSet<String>();
+        long deadline = System.nanoTime() + Duration.ofSeconds(50).toNanos();
+        while (!members.stream().allMatch(one -> one.assignment().size() == SHARED / members.size())) {
+            if (System.nanoTime() > deadline) throw new AssertionError("the members own " + members.stream().map(KafkaConsumer::assignment).toList());
+            for (var one : members) one.poll(Duration.ofMillis(50)).forEach(record -> read.add(text(record.value())));
+        }
+        var owned = new TreeSet<Integer>();
+        for (var one : members) one.assignment().forEach(partition -> owned.add(partition.partition()));
+        equal(owned.size(), SHARED, "partitions owned");
+        return read;
+    }
+
+    static Set<String> fill(String topic) throws Exception {
+        var sent = new HashSet<String>();
+        for (int partition = 0; partition < SHARED; partition++) {
+            var values = numbered(partition + ":", 20);
+            produce(records(topic, partition, values));
+            sent.addAll(values);
+        }
+        return sent;
+    }
+
+    static void membersShareAGroup() throws Exception {
+        String topic = create(SHARED), group = "g-" + UUID.randomUUID();
+        var sent = fill(topic);
+        var members = new ArrayList<>(List.of(member(topic, group), member(topic, group), member(topic, group)));
+        var read = settle(members);
+        long deadline = System.nanoTime() + Duration.ofSeconds(30).toNanos();
+        while (read.size() < sent.size() && System.nanoTime() < deadline) {
+            for (var one : members) one.poll(Duration.ofMillis(50)).forEach(record -> read.add(text(record.value())));
+        }
+        equal(read, sent, "what the members read");
+        records += sent.size();
+        for (var one : members) one.commitSync();
+        members.remove(1).close();
+        settle(members);
+        members.remove(0).close();
+        settle(members);
+        var committed = members.get(0).committed(Set.of(new TopicPartition(topic, 0), new TopicPartition(topic, 5)));
+        equal(committed.get(new TopicPartition(topic, 5)).offset(), 20L, "the offset committed");
+        equal(members.get(0).poll(Duration.ofMillis(300)).count(), 0, "records read twice");
+        members.get(0).close();
+    }
+
+    static void staticAndCooperativeMembersKeepTheirs() throws Exception {
+        String topic = create(SHARED), group = "g-" + UUID.randomUUID();
+        Object[] one = {"group.instance.id", "one", "partition.assignment.strategy", CooperativeStickyAssignor.class.getName()};
+        Object[] two = {"group.instance.id", "two", "partition.assignment.strategy", CooperativeStickyAssignor.class.getName()};
+        var first = member(topic, group, one);
+        var second = member(topic, group, two);
+        settle(List.of(first, second));
+        var before = first.assignment();
+        String generation = "" + first.groupMetadata().generationId();
+        first.close();
+        var again = member(topic, group, one);
+        settle(List.of(again, second));
+        equal(again.assignment(), before, "partitions of the static member that came back");
+        equal("" + again.groupMetadata().generationId(), generation, "the generation");
+        var members = List.of(new MemberToRemove("one"), new MemberToRemove("two"));
+        again.close();
+        second.close();
+        admin.removeMembersFromConsumerGroup(group, new RemoveMembersFromConsumerGroupOptions(members)).all().get();
+        equal(admin.describeConsumerGroups(List.of(group)).all().get().get(group).members().size(), 0, "members removed");
+    }
+
+    static void groupsAreListedDescribedSetAndDeleted() throws Exception {
+        String topic = create(SHARED), group = "g-" + UUID.randomUUID();
+        var consumer = member(topic, group, "client.id", "described");
+        settle(List.of(consumer));
+        var described = admin.describeConsumerGroups(List.of(group), new DescribeConsumerGroupsOptions().includeAuthorizedOperations(true)).all().get().get(group);
+        equal(described.groupState(), GroupState.STABLE, "the state");
+        equal(described.type(), GroupType.CLASSIC, "the type");
+        var member = described.members().iterator().next();
+        equal(List.of(member.clientId(), member.host(), member.assignment().topicPartitions().size()), List.of("described", "/127.0.0.1", SHARED), "the member");
+        equal(admin.listGroups().all().get().stream().anyMatch(one -> one.groupId().equals(group)), true, "listed");
+        refused(GroupNotEmptyException.class, () -> admin.deleteConsumerGroups(List.of(group)).all().get(), "deleting a group in use");
+        var partition = new TopicPartition(topic, 2);
+        refused(GroupSubscribedToTopicException.class, () -> admin.deleteConsumerGroupOffsets(group, Set.of(partition)).all().get(), "deleting an offset in use");
+        consumer.close();
+        admin.alterConsumerGroupOffsets(group, Map.of(partition, new OffsetAndMetadata(7, Optional.of(3), "note"))).all().get();
+        var told = admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata().get();
+        equal(told, Map.of(partition, new OffsetAndMetadata(7, Optional.of(3), "note")), "the offset set");
+        admin.deleteConsumerGroupOffsets(group, Set.of(partition)).all().get();
+        equal(admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata().get(), Map.of(), "offsets after their deletion");
+        admin.deleteConsumerGroups(List.of(group)).all().get();
+        refused(GroupIdNotFoundException.class, () -> admin.describeConsumerGroups(List.of(group)).all().get(), "describing a deleted group");
+        refused(GroupIdNotFoundException.class, () -> admin.deleteConsumerGroups(List.of(group)).all().get(), "deleting it again");
     }
 
     static void transactionsWorkOrAreFatalAtOnce() throws Exception {
