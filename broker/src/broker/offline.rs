@@ -54,6 +54,11 @@ impl Broker {
         self.config().data_dirs.len().saturating_sub(opened) + self.0.offline.borrow().directories.len()
     }
 
+    /// Partitions of this shard that are offline.
+    pub fn offline_partitions(&self) -> usize {
+        self.owned(&self.image()).into_iter().filter(|id| self.is_offline(*id)).count()
+    }
+
     /// What those are told who ask for a partition that is not open here.
     pub(super) fn absent(&self, id: PartitionId) -> ErrorCode {
         if self.is_offline(id) { ErrorCode::KafkaStorageError } else { ErrorCode::NotLeaderOrFollower }

@@ -92,7 +92,7 @@ impl Broker {
         }
     }
 
-    fn owned(&self, image: &Image) -> BTreeSet<PartitionId> {
+    pub(super) fn owned(&self, image: &Image) -> BTreeSet<PartitionId> {
         let own = self.0.shard.id();
         let partitions = image.topics().flat_map(|topic| {
             let indexes = 0..i32::try_from(topic.partitions.len()).expect("indexes are 32 bits");

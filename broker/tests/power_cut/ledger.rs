@@ -49,6 +49,9 @@ pub(crate) struct Tally {
     pub(crate) cut_in_recovery: u64,
     pub(crate) stops: u64,
     pub(crate) faults: u64,
+    /// Lives whose disks were full now and then, and those of them that took records again.
+    pub(crate) full: u64,
+    pub(crate) emptied: u64,
 }
 
 impl Tally {
@@ -62,6 +65,8 @@ impl Tally {
         self.cut_in_recovery += other.cut_in_recovery;
         self.stops += other.stops;
         self.faults += other.faults;
+        self.full += other.full;
+        self.emptied += other.emptied;
     }
 }
 

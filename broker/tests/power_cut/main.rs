@@ -62,7 +62,12 @@ fn nothing_promised_is_lost_and_nothing_else_comes_back() {
     if count >= SEEDS {
         assert!(total.promised >= 50 * count && total.recovered >= total.promised, "too little was promised");
         assert!(total.cut_in_recovery >= count / 10, "recoveries were not cut short often enough");
-        assert!(total.stops >= count && total.faults >= count / 20 && total.read >= 50 * count);
+        assert!(
+            total.stops >= count
+                && total.faults >= count / 20
+                && total.emptied >= count / 20
+                && total.read >= 50 * count
+        );
     }
 }
 

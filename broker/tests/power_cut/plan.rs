@@ -37,6 +37,8 @@ pub(crate) struct Life {
     pub(crate) end: End,
     /// It goes on until a client has been told something more, and ends at once then.
     pub(crate) told: bool,
+    /// Its disks are full now and then.
+    pub(crate) full: bool,
     /// An operation of this kind fails after so many others of it.
     pub(crate) fault: Option<(usize, u32)>,
 }
@@ -60,7 +62,12 @@ impl Plan {
     pub(crate) fn of(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x706c_616e);
         let count = |random: &mut Random, least: u64, most: u64| random.within(least, most);
-        let lives = (0..count(&mut random, 2, 5)).map(|_| Life::draw(&mut random)).collect();
+        let mut lives: Vec<Life> = (0..count(&mut random, 2, 5)).map(|_| Life::draw(&mut random)).collect();
+        // Of its own, so that the seeds of former plans stay what they were.
+        let mut fullness = Random::new(seed ^ 0x6675_6c6c);
+        for life in &mut lives {
+            life.full = life.fault.is_none() && fullness.one_in(8);
+        }
         Self {
             seed,
             shards: u16::try_from(count(&mut random, 1, 2)).unwrap(),
@@ -107,6 +114,7 @@ impl Plan {
         for at in 0..self.lives.len() {
             with(&|plan| plan.lives[at].fault = None);
             with(&|plan| plan.lives[at].told = false);
+            with(&|plan| plan.lives[at].full = false);
             for (times, of) in [(1, 2), (9, 10), (99, 100)] {
                 with(&|plan| plan.lives[at].steps = plan.lives[at].steps * times / of);
             }
@@ -133,7 +141,7 @@ impl Life {
             1 | 2 if fault.is_none() => End::Kill,
             _ => End::Power,
         };
-        Self { steps: random.below(most), end, told: random.one_in(2), fault }
+        Self { steps: random.below(most), end, told: random.one_in(2), full: false, fault }
     }
 }
 
@@ -155,6 +163,7 @@ impl fmt::Display for Plan {
                 End::Stop => 's',
             };
             let told = if life.told { "t" } else { "" };
+            let told = if life.full { format!("{told}d") } else { told.to_owned() };
             write!(f, "{}{end}{told}{}", if at > 0 { "," } else { "" }, life.steps)?;
             if let Some((kind, skip)) = life.fault {
                 write!(f, "f{kind}.{skip}")?;
@@ -186,6 +195,7 @@ impl FromStr for Plan {
             };
             let rest = &text[1..];
             let (told, rest) = rest.strip_prefix('t').map_or((false, rest), |rest| (true, rest));
+            let (full, rest) = rest.strip_prefix('d').map_or((false, rest), |rest| (true, rest));
             let (steps, fault) =
                 rest.split_once('f').map_or((rest, None), |(steps, fault)| (steps, Some(fault)));
             let fault = match fault {
@@ -195,7 +205,7 @@ impl FromStr for Plan {
                 }
                 None => None,
             };
-            Ok(Life { steps: number(steps)?, end, told, fault })
+            Ok(Life { steps: number(steps)?, end, told, full, fault })
         };
         Ok(Self {
             seed: number(value("seed")?)?,

@@ -54,6 +54,9 @@ struct Progress {
 /// Steps after which a broker that is left alone has long done what is asked of it.
 const STEPS_MAX: u64 = 2_000_000;
 
+/// Steps after which a broker whose disks have room again has long taken something.
+const FULL_STEPS_MAX: u64 = 100_000;
+
 /// Steps that a life may go on for until a client is told something.
 const TOLD_STEPS_MAX: u64 = 2000;
 
@@ -162,6 +165,11 @@ impl World {
     fn live(&mut self, life: Life) {
         self.sim.reset_connections(self.plan.resets);
         let progress = self.boot(life.fault.is_some());
+        if life.full {
+            // What finds no room is refused.
+            self.ledger.begins(true);
+            self.tally(|tally| tally.full += 1);
+        }
         if let Some((kind, skip)) = life.fault {
             let kinds: [OpKind; FAULTS] = [
                 OpKind::Write,
@@ -185,6 +193,12 @@ impl World {
             if progress.open.get() && self.plan.deletes {
                 self.delete_records();
             }
+            if life.full && progress.open.get() {
+                self.fill_or_empty();
+            }
+        }
+        if life.full {
+            self.make_room(&progress);
         }
         if life.told && progress.open.get() {
             let told = |ledger: &Ledger| {
@@ -352,6 +366,35 @@ impl World {
         let metadata = self.sim.read_file(self.machine, dir, folder.join("partition.metadata"))?;
         let topic: Uuid = String::from_utf8(metadata).ok()?.trim().rsplit_once(' ')?.1.parse().ok()?;
         Some(Target { topic: topic.0, index: index.parse().ok()? })
+    }
+
+    /// Somebody else fills the disks, all but a little, or takes away what he has put there.
+    fn fill_or_empty(&mut self) {
+        for dir in (0..self.plan.dirs).map(DirId) {
+            let room = [0, 3_000, 70_000, 300_000, u64::MAX][self.random.index(5)];
+            let bytes = self.sim.used(self.machine, dir).saturating_add(room);
+            self.sim.set_capacity(self.machine, dir, bytes);
+        }
+    }
+
+    /// There is room again: nobody has to do anything for the broker to take records.
+    fn make_room(&mut self, progress: &Progress) {
+        for dir in (0..self.plan.dirs).map(DirId) {
+            self.sim.set_capacity(self.machine, dir, u64::MAX);
+        }
+        let online = |broker: &Broker| !broker.partitions().is_empty() && broker.offline_partitions() == 0;
+        let producing = self.plan.idempotent > 0 && self.brokers.iter().any(online);
+        if !progress.open.get()
+            || !producing
+            || self.brokers.iter().any(|broker| broker.offline_partitions() > 0)
+        {
+            return;
+        }
+        let acknowledged = |ledger: &Ledger| ledger.tally(|_| {}).acknowledged;
+        let (ledger, before) = (self.ledger.clone(), acknowledged(&self.ledger));
+        self.steps(FULL_STEPS_MAX, || acknowledged(&ledger) > before);
+        assert!(acknowledged(&self.ledger) > before, "there is room again, and nothing is acknowledged");
+        self.tally(|tally| tally.emptied += 1);
     }
 
     /// Deletes records from the front of some partition. There is no API for it yet: the log is asked itself.

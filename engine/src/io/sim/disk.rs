@@ -218,10 +218,16 @@ impl Disk {
         Ok(())
     }
 
+    pub(super) fn used(&self) -> u64 {
+        self.nodes.values().map(|node| if let Node::File(file) = node { file.len() } else { 0 }).sum()
+    }
+
     fn room_for(&self, more: u64) -> io::Result<()> {
-        let used: u64 =
-            self.nodes.values().map(|node| if let Node::File(file) = node { file.len() } else { 0 }).sum();
-        if more > 0 && used.saturating_add(more) > self.capacity { Err(os_error(ENOSPC)) } else { Ok(()) }
+        if more > 0 && self.used().saturating_add(more) > self.capacity {
+            Err(os_error(ENOSPC))
+        } else {
+            Ok(())
+        }
     }
 
     // ---- names ----

@@ -287,6 +287,11 @@ impl Sim {
         self.world.borrow_mut().disk(machine.0, dir).capacity = bytes;
     }
 
+    /// Bytes that all files of a data directory take.
+    pub fn used(&self, machine: MachineId, dir: DirId) -> u64 {
+        self.world.borrow_mut().disk(machine.0, dir).used()
+    }
+
     // ---- files and sockets, from outside ----
 
     /// A file's content as a live process would read it; `None` where there is none.
