@@ -620,10 +620,10 @@ def dead_disk(folder, kind):
     checked["cases"] += 1
 
 
-def read_error(folder):
+def read_error(folder, kind):
     """A file system that dies while nobody writes: a read of it takes the directory offline as well."""
-    with Mounted(folder, "ext4", 96) as disk:
-        broker = two_disks(folder, "ext4", disk)
+    with Mounted(folder, kind, 320 if kind == "xfs" else 96) as disk:
+        broker = two_disks(folder, kind, disk)
         with broker:
             client = Client(broker)
             equal(client.create(TOPIC, 2), NONE, "create")
@@ -671,11 +671,11 @@ def read_only(folder, kind):
     checked["cases"] += 1
 
 
-def can_mount(folder):
+def can_mount(folder, kind):
     if os.geteuid() != 0:
         return False
     try:
-        with Mounted(folder, "ext4", 32):
+        with Mounted(folder, kind, 320):
             return True
     except (subprocess.CalledProcessError, FileNotFoundError):
         return False
@@ -700,15 +700,15 @@ def main():
             "wrong_owner": lambda: wrong_owner(folder, pristine),
             "lost_directory": lambda: lost_directory(folder, pristine),
         }
-        if can_mount(folder):
-            for kind in ("ext4", "xfs"):
-                cases[f"full_disk_{kind}"] = lambda kind=kind: full_disk(folder, kind, "us")
-                cases[f"dead_disk_{kind}"] = lambda kind=kind: dead_disk(folder, kind)
-                cases[f"read_only_{kind}"] = lambda kind=kind: read_only(folder, kind)
-            cases["filled_by_others"] = lambda: full_disk(folder, "ext4", "foreign")
-            cases["read_error"] = lambda: read_error(folder)
-        else:
-            print("left out: cases that mount file systems, which takes root and loop devices")
+        for kind in ("ext4", "xfs"):
+            if not can_mount(folder, kind):
+                print(f"left out: cases that mount {kind}, which takes root, loop devices and mkfs.{kind}")
+                continue
+            cases[f"full_disk_{kind}"] = lambda kind=kind: full_disk(folder, kind, "us")
+            cases[f"filled_by_others_{kind}"] = lambda kind=kind: full_disk(folder, kind, "foreign")
+            cases[f"dead_disk_{kind}"] = lambda kind=kind: dead_disk(folder, kind)
+            cases[f"read_only_{kind}"] = lambda kind=kind: read_only(folder, kind)
+            cases[f"read_error_{kind}"] = lambda kind=kind: read_error(folder, kind)
         for name, run in cases.items():
             if arguments.cases and name not in arguments.cases:
                 continue
