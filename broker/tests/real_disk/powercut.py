@@ -193,9 +193,10 @@ def main():
         for number, cut in enumerate(cuts):
             try:
                 try_cut(disk, ledger, settings, cut)
-            except AssertionError as broken:
+            # A file system that cannot be mounted is kept as well.
+            except Exception as broken:
                 print(f"cut {number + 1} of {len(cuts)}: {json.dumps(cut)}: {type(broken).__name__}: {broken}", flush=True)
-                if arguments.must_fail and isinstance(broken, Broken):
+                if arguments.must_fail and isinstance(broken, AssertionError):
                     print(f"powercut: {file_system}: found, as it must be, by cut {number + 1}")
                     return
                 if arguments.again:
