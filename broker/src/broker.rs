@@ -12,7 +12,7 @@ mod reading;
 #[cfg(test)]
 mod tests;
 
-pub use identity::remove_leftovers;
+pub use identity::{remove_leftovers, topic_of};
 pub use offline::Offline;
 pub use reading::{Fetch, ReadResult};
 

@@ -8,6 +8,7 @@
 //! - [`config`]: Kafka's config names, checked and typed.
 //! - [`group`]: consumer groups, as state machines, and the records that keep them.
 //! - [`http`]: `/metrics` and the health checks.
+//! - [`kafka`]: moving data directories from Apache Kafka and back to it.
 //! - [`metrics`]: what each shard counts, and the text of a scrape.
 //! - [`net`]: connections: frames in, replies out in request order.
 //! - [`partition`]: a log, its leader, its high watermark, and who waits for it.
@@ -22,6 +23,7 @@ pub mod cluster;
 pub mod config;
 pub mod group;
 pub mod http;
+pub mod kafka;
 pub mod metrics;
 pub mod net;
 pub mod partition;

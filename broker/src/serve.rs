@@ -10,6 +10,7 @@ use crate::calls::MeshEnds;
 use crate::cluster::{Controller, DataDirs, MetadataLog, metadata_is_there};
 use crate::config::{BrokerConfig, ListenAddress};
 use crate::http;
+use crate::kafka::is_kafkas;
 use crate::metrics::Scrapes;
 use ringlog_engine::io::host::{self, Host, IoChoice, Reservation};
 use ringlog_engine::log::Cache;
@@ -26,6 +27,9 @@ pub fn serve(
     stop: &Stop,
     ready: impl Write + Send + 'static,
 ) -> Result<(), ServeError> {
+    if let Some(why) = is_kafkas(&config.data_dirs) {
+        return Err(ServeError(why));
+    }
     let placement = placement(&config.cores)?;
     let (addresses, reservations) = reserve(&config.listeners)?;
     let choice = match config.io.as_str() {

@@ -48,6 +48,8 @@ pub enum Plant {
     TakeOverAnotherTopicsFolder,
     /// acks=all with durability=fsync waits for the write alone.
     AcknowledgeAllWhenWritten,
+    /// Commits of offsets are acknowledged when they lie in the log, before they are durable.
+    AcknowledgeCommitsEarly,
 }
 
 /// Chooses the bug of this thread; `None`: the code is as it should be.

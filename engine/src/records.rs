@@ -3,7 +3,7 @@
 //! A record (KIP-98) is length, attributes, timestamp delta, offset delta, key, value, headers; integers are zigzag
 //! varints. All records of a batch are compressed together.
 
-use crate::batch::{Codec, HEADER_LEN, Header};
+use crate::batch::{CONTROL, Codec, HEADER_LEN, Header, TRANSACTIONAL};
 use bytes::{Buf, Bytes};
 use std::fmt;
 use std::io::{Read, Write};
@@ -225,6 +225,8 @@ fn compress(codec: Codec, body: Vec<u8>) -> Vec<u8> {
 #[derive(Debug, Clone)]
 pub struct Builder {
     codec: Codec,
+    /// Bits of the attributes beside the codec's.
+    kind: i16,
     producer: (i64, i16, i32),
     base_timestamp: i64,
     max_timestamp: i64,
@@ -237,6 +239,7 @@ impl Builder {
     pub fn new(codec: Codec) -> Self {
         Self {
             codec,
+            kind: 0,
             producer: (-1, -1, -1),
             base_timestamp: -1,
             max_timestamp: -1,
@@ -249,6 +252,20 @@ impl Builder {
     #[must_use]
     pub fn producer(mut self, id: i64, epoch: i16, base_sequence: i32) -> Self {
         self.producer = (id, epoch, base_sequence);
+        self
+    }
+
+    /// Makes it part of its producer's transaction.
+    #[must_use]
+    pub fn transactional(mut self) -> Self {
+        self.kind |= TRANSACTIONAL;
+        self
+    }
+
+    /// Makes it a control batch: its records are the broker's own, such as transaction markers.
+    #[must_use]
+    pub fn control(mut self) -> Self {
+        self.kind |= CONTROL;
         self
     }
 
@@ -307,7 +324,7 @@ impl Builder {
         let (producer_id, producer_epoch, base_sequence) = self.producer;
         let body = compress(self.codec, self.body);
         let mut checked = Vec::with_capacity(body.len() + HEADER_LEN);
-        checked.extend(attributes.to_be_bytes());
+        checked.extend((attributes | self.kind).to_be_bytes());
         checked.extend((self.count - 1).to_be_bytes());
         checked.extend(self.base_timestamp.to_be_bytes());
         checked.extend(self.max_timestamp.to_be_bytes());

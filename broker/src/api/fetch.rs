@@ -13,7 +13,7 @@ use crate::partition::{Found, PartitionId, Read, Reader as ReadAs};
 use ringlog_engine::io::File;
 use ringlog_wire as wire;
 use ringlog_wire::fetch::{
-    EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
 };
 use ringlog_wire::{ByteString, ErrorCode, Reader, Records, Uuid};
 use std::collections::HashMap;
@@ -26,6 +26,8 @@ const BY_ID: i16 = 13;
 const ZSTD: i16 = 10;
 /// Clients of versions up to here do not know KAFKA_STORAGE_ERROR.
 const STORAGE_ERROR_UNKNOWN: i16 = 5;
+/// The isolation level of readers of committed records.
+const READ_COMMITTED: i8 = 1;
 /// The replica id of consumers.
 const CONSUMER: i32 = -1;
 
@@ -153,7 +155,11 @@ impl Fetching {
     /// What is to be read, and a row for everything wanted: those to be read are `Ok` until they are.
     fn resolve(&self, wanted: Vec<Wanted>) -> (Fetch, Vec<Row>) {
         let broker = &self.context.broker;
-        let reader = if self.replica_id() == CONSUMER { ReadAs::Consumer } else { ReadAs::Replica };
+        let reader = match (self.replica_id(), self.request.isolation_level) {
+            (CONSUMER, READ_COMMITTED) => ReadAs::CommittedConsumer,
+            (CONSUMER, _) => ReadAs::Consumer,
+            _ => ReadAs::Replica,
+        };
         let mut reads = Vec::with_capacity(wanted.len());
         let mut rows = Vec::with_capacity(wanted.len());
         for wanted in wanted {
@@ -250,7 +256,11 @@ impl Fetching {
             }
         };
         self.context.broker.metrics().fetched(found.bytes as u64);
-        let read_committed = self.request.isolation_level == 1;
+        let aborted = found.aborted.iter().map(|aborted| AbortedTransaction {
+            producer_id: aborted.producer_id,
+            first_offset: aborted.first_offset,
+        });
+        let read_committed = self.request.isolation_level == READ_COMMITTED;
         let diverging =
             found.diverging.map(|end| EpochEndOffset { epoch: end.epoch, end_offset: end.end_offset });
         PartitionData {
@@ -259,7 +269,7 @@ impl Fetching {
             last_stable_offset: found.last_stable_offset,
             log_start_offset: found.log_start,
             diverging_epoch: diverging.unwrap_or_default(),
-            aborted_transactions: read_committed.then(Vec::new),
+            aborted_transactions: read_committed.then(|| aborted.collect()),
             records: records(found.records, files),
             ..Default::default()
         }

@@ -15,6 +15,8 @@ use crate::metrics::GroupFigures;
 use crate::partition::{Appending, Partition, PartitionId};
 use ringlog_engine::batch::Codec;
 use ringlog_engine::io::Instant;
+#[cfg(ringlog_plant)]
+use ringlog_engine::plant::{self, Plant};
 use ringlog_engine::records::Builder;
 use ringlog_engine::shard::ShardId;
 use ringlog_engine::shard::sync::{Event, Receiver, Sender, oneshot};
@@ -305,6 +307,10 @@ impl Broker {
                 Effect::Answer(ticket, answer) => self.answer_group(ticket, answer),
                 Effect::AnswerKept(ticket, answer) => self.answer_kept(coordinating, ticket, answer),
                 Effect::Append(records, then) => match self.keep(coordinating, &records) {
+                    #[cfg(ringlog_plant)]
+                    Ok(_) if plant::is(Plant::AcknowledgeCommitsEarly) => {
+                        self.go_on(coordinating, then, Ok(()))
+                    }
                     Ok(Some(appending)) if then != Then::Nothing => {
                         let (this, coordinating) = (self.clone(), coordinating.clone());
                         self.0.shard.spawn(async move {

@@ -118,7 +118,8 @@ async fn move_aside(io: &Io, place: &LogDir, found: Uuid) -> io::Result<PathBuf>
     Ok(aside)
 }
 
-fn topic_of(bytes: &[u8]) -> Option<Uuid> {
+/// The topic that a `partition.metadata` names.
+pub fn topic_of(bytes: &[u8]) -> Option<Uuid> {
     let mut lines = std::str::from_utf8(bytes).ok()?.lines();
     (lines.next()? == "version: 0").then_some(())?;
     lines.next()?.strip_prefix("topic_id: ")?.parse().ok()

@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod consume;
 mod group;
+mod kafka;
 mod produce;
 mod serve;
 mod topic;
@@ -35,6 +36,10 @@ enum Command {
     Consume(consume::Arguments),
     /// Find out whether this machine is fit: kernel, io_uring, limits, file system, disk, clock
     Check(check::Arguments),
+    /// Take over the data directories of an Apache Kafka node that has been stopped
+    FromKafka(kafka::Arguments),
+    /// Give the data directories of a stopped ringlog to Apache Kafka
+    ToKafka(kafka::Arguments),
 }
 
 /// Which broker to talk to.
@@ -59,6 +64,8 @@ pub fn run() -> ExitCode {
         Command::Produce(arguments) => produce::run(arguments),
         Command::Consume(arguments) => consume::run(arguments),
         Command::Check(arguments) => check::run(arguments),
+        Command::FromKafka(arguments) => kafka::take(arguments),
+        Command::ToKafka(arguments) => kafka::give(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -86,6 +86,11 @@ impl DataDirs {
         Ok(Self { dirs, cluster_id })
     }
 
+    /// Which node a directory says it belongs to; `None` where it does not say.
+    pub async fn node_id(io: &Io, dir: DirId, path: &Path) -> Result<Option<i32>, DataDirError> {
+        Ok(Meta::read(io, dir, path).await?.map(|meta| meta.node_id))
+    }
+
     /// The directory with this id.
     pub fn by_id(&self, id: Uuid) -> Option<&DataDir> {
         self.dirs.iter().find(|dir| dir.id == id)

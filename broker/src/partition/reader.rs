@@ -2,15 +2,17 @@
 
 use super::{Partition, State};
 use crate::net::Part;
-use ringlog_engine::log::{ReadError, ReadLimit, ReadPart, TimedOffset};
+use ringlog_engine::log::{AbortedTransaction, ReadError, ReadLimit, ReadPart, TimedOffset};
 use ringlog_wire::ErrorCode;
 
 /// Who reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
-    /// A consumer, up to the high watermark (up to the last stable offset with read_committed: the same while there are
-    /// no transactions).
+    /// A consumer, up to the high watermark.
     Consumer,
+    /// A consumer of committed records: it is told of transactions that were aborted before the log was taken over from Apache
+    /// Kafka. None are open, so it reads up to the high watermark too.
+    CommittedConsumer,
     /// A follower or a debugging tool, up to the end of the log.
     Replica,
 }
@@ -43,6 +45,8 @@ pub struct Found {
     pub log_start: i64,
     /// Where the reader's history and this log part, if they do; then there are no records.
     pub diverging: Option<EpochEnd>,
+    /// Aborted transactions that the records may be of, for a reader of committed ones.
+    pub aborted: Vec<AbortedTransaction>,
     /// The records.
     pub records: Vec<Part>,
     /// Their bytes.
@@ -114,7 +118,7 @@ impl Partition {
             return Err(ErrorCode::OffsetOutOfRange);
         }
         let up_to = match read.reader {
-            Reader::Consumer => found.high_watermark,
+            Reader::Consumer | Reader::CommittedConsumer => found.high_watermark,
             Reader::Replica => marks.log_end,
         };
         if read.from >= up_to || (read.bytes_max == 0 && !read.at_least_one) {
@@ -123,6 +127,9 @@ impl Partition {
         let limit = ReadLimit { up_to, bytes_max: read.bytes_max, at_least_one: read.at_least_one };
         let parts =
             self.0.log.read_with_files(read.from, limit).await.map_err(|error| self.refusal(&error))?;
+        if read.reader == Reader::CommittedConsumer {
+            found.aborted = self.0.log.aborted_transactions(read.from, up_to);
+        }
         found.bytes = parts.bytes;
         found.is_full = parts.bytes >= read.bytes_max / 2;
         found.records = parts.parts.into_iter().map(part).collect();
@@ -141,7 +148,7 @@ impl Partition {
         // After a start or an election "latest" is not known until all of former epochs is visible again (KIP-207).
         let known = reader == Reader::Replica || self.0.epoch_start.get() <= self.high_watermark();
         let visible = match reader {
-            Reader::Consumer => self.high_watermark(),
+            Reader::Consumer | Reader::CommittedConsumer => self.high_watermark(),
             Reader::Replica => marks.log_end,
         };
         let offset = |offset, leader_epoch| Ok(Some(Offset { offset, timestamp: None, leader_epoch }));

@@ -161,6 +161,9 @@ class Kafka(Broker):
             **self.settings,
         }
         self.properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        # A directory that has an owner keeps it.
+        if (self.data / "logs" / "meta.properties").exists():
+            return
         format_storage = ["format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c", str(self.properties)]
         subprocess.run(self.java("kafka.tools.StorageTool", *format_storage), check=True, capture_output=True)
 

@@ -1,6 +1,7 @@
 //! Who creates topics, deletes them, and creates others under their names; and what a broker that came back is asked.
 
 use crate::client::{Connection, Door};
+use crate::committing;
 use crate::consuming::{VERSION, fetch};
 use crate::ledger::{Ledger, Name, Shape, Target};
 use ringlog_engine::io::sim::Random;
@@ -132,7 +133,8 @@ async fn topics(connection: &mut Connection) -> Option<BTreeMap<String, (Uuid, u
     let request =
         MetadataRequest { topics: None, allow_auto_topic_creation: false, ..MetadataRequest::default() };
     let response = connection.call(12, &request).await?;
-    let topics = response.topics.into_iter().map(|topic| {
+    let own = response.topics.into_iter().filter(|topic| topic.name.as_deref() != Some(committing::TOPIC));
+    let topics = own.map(|topic| {
         assert_eq!(topic.error_code, ErrorCode::None);
         let name = topic.name.expect("a topic has a name").to_string();
         (name, (topic.topic_id, topic.partitions.len()))

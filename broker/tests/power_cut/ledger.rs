@@ -52,6 +52,10 @@ pub(crate) struct Tally {
     /// Lives whose disks were full now and then, and those of them that took records again.
     pub(crate) full: u64,
     pub(crate) emptied: u64,
+    /// Commits of offsets that were acknowledged, offsets that were told, generations of groups.
+    pub(crate) commits: u64,
+    pub(crate) offsets: u64,
+    pub(crate) generations: u64,
 }
 
 impl Tally {
@@ -67,6 +71,9 @@ impl Tally {
         self.faults += other.faults;
         self.full += other.full;
         self.emptied += other.emptied;
+        self.commits += other.commits;
+        self.offsets += other.offsets;
+        self.generations += other.generations;
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod administering;
 mod client;
+mod committing;
 mod consuming;
 mod ledger;
 mod partition;
@@ -35,6 +36,10 @@ const KEPT: &[(&str, &str)] = &[
     (
         "seed=99 shards=1 dirs=2 topics=2 partitions=1 idempotent=1 plain=1 consumers=1 admin=1 deletes=0 resets=200 lives=k2789",
         "what lay in the folder of a topic stayed when a crash cut its deletion short",
+    ),
+    (
+        "seed=670 shards=2 dirs=1 topics=2 partitions=2 idempotent=2 plain=2 consumers=1 groups=2 admin=0 deletes=1 resets=0 lives=s2548",
+        "a fetch that met the deletion of the records it read was told that the disk had failed",
     ),
     (
         "seed=185 shards=1 dirs=1 topics=1 partitions=1 idempotent=2 plain=1 consumers=2 admin=0 deletes=0 resets=0 lives=kt8257,k486",
@@ -68,6 +73,7 @@ fn nothing_promised_is_lost_and_nothing_else_comes_back() {
                 && total.emptied >= count / 20
                 && total.read >= 50 * count
         );
+        assert!(total.commits >= 5 * count && total.offsets >= count && total.generations >= count / 3);
     }
 }
 

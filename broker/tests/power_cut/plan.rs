@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) idempotent: usize,
     pub(crate) plain: usize,
     pub(crate) consumers: usize,
+    /// Consumers that commit offsets; every other one as a member of its group.
+    pub(crate) groups: usize,
     /// Topics are deleted and made anew.
     pub(crate) admin: bool,
     /// Records are deleted from the front of partitions.
@@ -80,6 +82,7 @@ impl Plan {
             admin: random.one_in(2),
             deletes: random.one_in(3),
             resets: if random.one_in(3) { 200 } else { 0 },
+            groups: usize::try_from(count(&mut random, 0, 2)).unwrap(),
             lives,
         }
     }
@@ -103,6 +106,8 @@ impl Plan {
         with(&|plan| plan.deletes = false);
         with(&|plan| plan.resets = 0);
         with(&|plan| plan.consumers = 0);
+        with(&|plan| plan.groups = 0);
+        with(&|plan| plan.groups = 1.min(plan.groups));
         with(&|plan| plan.plain = 0);
         with(&|plan| plan.idempotent = 0);
         with(&|plan| plan.idempotent = 1.min(plan.idempotent));
@@ -147,9 +152,11 @@ impl Life {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, shards, dirs, topics, partitions, idempotent, plain, consumers, resets, .. } = self;
+        let Self {
+            seed, shards, dirs, topics, partitions, idempotent, plain, consumers, groups, resets, ..
+        } = self;
         write!(f, "seed={seed} shards={shards} dirs={dirs} topics={topics} partitions={partitions} ")?;
-        write!(f, "idempotent={idempotent} plain={plain} consumers={consumers} ")?;
+        write!(f, "idempotent={idempotent} plain={plain} consumers={consumers} groups={groups} ")?;
         write!(
             f,
             "admin={} deletes={} resets={resets} lives=",
@@ -216,6 +223,8 @@ impl FromStr for Plan {
             idempotent: number(value("idempotent")?)?,
             plain: number(value("plain")?)?,
             consumers: number(value("consumers")?)?,
+            // Older plans have none.
+            groups: value("groups").map_or(Ok(0), number)?,
             admin: value("admin")? == "1",
             deletes: value("deletes")? == "1",
             resets: number(value("resets")?)?,

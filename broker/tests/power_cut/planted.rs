@@ -23,6 +23,7 @@ const PLANTED: &[(Plant, u64)] = &[
     (Plant::SkipTheMetadataSync, 20),
     (Plant::TakeOverAnotherTopicsFolder, 300),
     (Plant::AcknowledgeAllWhenWritten, 30),
+    (Plant::AcknowledgeCommitsEarly, 60),
 ];
 
 #[test]

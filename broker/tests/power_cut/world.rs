@@ -2,6 +2,7 @@
 
 use crate::administering::{Admin, check};
 use crate::client::Door;
+use crate::committing::{self, Committer};
 use crate::consuming::Consumer;
 use crate::ledger::{Ended, Ledger, Tally, Target};
 use crate::plan::{End, FAULTS, Life, Plan};
@@ -132,6 +133,18 @@ impl World {
                 stopping: self.stopping.clone(),
             };
             self.spawn_client(&shard, consumer.run());
+        }
+        for at in 0..self.plan.groups {
+            let committer = Committer {
+                shard: shard.clone(),
+                door: self.door.clone(),
+                ledger: self.ledger.clone(),
+                random: random(400 + at as u64),
+                stopping: self.stopping.clone(),
+                group: format!("group-{at}"),
+                is_member: at % 2 == 1,
+            };
+            self.spawn_client(&shard, committer.run());
         }
     }
 
@@ -402,7 +415,9 @@ impl World {
         if !self.random.one_in(4) {
             return;
         }
-        let partitions: Vec<_> = self.brokers.iter().flat_map(Broker::partitions).collect();
+        let mut partitions: Vec<_> = self.brokers.iter().flat_map(Broker::partitions).collect();
+        // Nobody deletes what groups keep.
+        partitions.retain(|partition| **partition.topic() != *committing::TOPIC);
         if partitions.is_empty() {
             return;
         }
@@ -427,6 +442,9 @@ impl World {
             "listeners=PLAINTEXT://127.0.0.1:9092".to_owned(),
             "auto.create.topics.enable=false".to_owned(),
             format!("log.dirs={}", dirs.join(",")),
+            "offsets.topic.num.partitions=2".to_owned(),
+            "group.initial.rebalance.delay.ms=2".to_owned(),
+            "group.min.session.timeout.ms=1".to_owned(),
         ] {
             settings.set_pair(&pair, Source::CommandLine).unwrap();
         }

@@ -58,6 +58,7 @@ mod frame;
 mod header;
 mod message;
 mod messages;
+pub mod metadata_records;
 mod reader;
 mod records;
 pub mod schema;

@@ -141,6 +141,40 @@ macro_rules! messages {
         $crate::message::messages! { $($rest)* }
     };
 
+    // A record of Kafka's metadata log has a key of its own where a message has an API.
+    (
+        $(#[$meta:meta])*
+        pub record $name:ident = $key:literal [$($versions:tt)*], flexible [$($flexible:tt)*] { $($fields:tt)* }
+        $($rest:tt)*
+    ) => {
+        $crate::message::messages! { $(#[$meta])* pub struct $name { $($fields)* } }
+
+        impl $crate::metadata_records::MetadataRecord for $name {
+            const KEY: i16 = $key;
+
+            const SCHEMA: &'static $crate::schema::MessageSchema = &$crate::schema::MessageSchema {
+                versions: $crate::message::versions!($($versions)*),
+                flexible: $crate::message::versions!($($flexible)*),
+                body: Self::FIELDS,
+            };
+
+            fn read_fields(
+                reader: &mut $crate::reader::Reader<'_>,
+            ) -> Result<Self, $crate::reader::DecodeError> {
+                $crate::field::Field::read(reader)
+            }
+
+            fn write_fields(
+                &self,
+                writer: &mut $crate::writer::Writer,
+            ) -> Result<(), $crate::writer::EncodeError> {
+                $crate::field::Field::write(self, writer)
+            }
+        }
+
+        $crate::message::messages! { $($rest)* }
+    };
+
     // A structure is its fields one after the other, and in a flexible version a block of tagged fields behind them.
     (
         $(#[$meta:meta])*

@@ -10,23 +10,29 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use ringlog_wire::ApiKey;
-use ringlog_wire::schema::{Kind, StructSchema, Value, VersionRange};
+use ringlog_wire::metadata_records::*;
+use ringlog_wire::schema::{Kind, MessageSchema, StructSchema, Value, VersionRange};
 use serde_json::Value as Json;
 
 use support::codecs;
 
-/// Every message schema in the jar, by file name without `.json`. Fetches the jar if it is not there yet.
+/// Every message schema in the clients' jar.
 fn kafka_schemas() -> BTreeMap<String, Json> {
+    schemas_of("kafka-clients", "common/message/")
+}
+
+/// Every schema in a folder of a jar, by file name without `.json`. Fetches the jar if it is not there yet.
+fn schemas_of(jar: &str, folder: &str) -> BTreeMap<String, Json> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let status = Command::new(root.join("scripts/kafka-jars")).status().expect("run scripts/kafka-jars");
     assert!(status.success(), "scripts/kafka-jars must fetch Apache Kafka's jars; it needs Maven");
-    let jar = File::open(root.join("target/kafka/kafka-clients-4.3.1.jar")).expect("open the clients jar");
-    let mut jar = zip::ZipArchive::new(jar).expect("read the clients jar");
+    let jar = File::open(root.join(format!("target/kafka/{jar}-4.3.1.jar"))).expect("open a jar");
+    let mut jar = zip::ZipArchive::new(jar).expect("read a jar");
     let mut schemas = BTreeMap::new();
     for index in 0..jar.len() {
-        let mut file = jar.by_index(index).expect("read the clients jar");
+        let mut file = jar.by_index(index).expect("read a jar");
         let path = file.name().expect("a file name").into_owned();
-        let name = path.strip_prefix("common/message/").and_then(|name| name.strip_suffix(".json"));
+        let name = path.strip_prefix(folder).and_then(|name| name.strip_suffix(".json"));
         let Some(name) = name else { continue };
         let mut text = String::new();
         file.read_to_string(&mut text).expect("read a schema");
@@ -221,6 +227,48 @@ fn our_table_of_apis_is_kafkas() {
     println!("{} APIs, {} differences", requests.len(), differences.len());
     assert!(differences.is_empty(), "{}", differences.join("\n"));
     assert!(requests.len() >= 93 && requests.len() == ApiKey::ALL.len(), "fewer than there were");
+}
+
+#[test]
+fn our_metadata_records_are_kafkas() {
+    let schemas = schemas_of("kafka-metadata", "common/metadata/");
+    let mut differences = Vec::new();
+    let mut fields = 0;
+    let ours: [(i16, &MessageSchema); 7] = [
+        (TopicRecord::KEY, TopicRecord::SCHEMA),
+        (PartitionRecord::KEY, PartitionRecord::SCHEMA),
+        (ConfigRecord::KEY, ConfigRecord::SCHEMA),
+        (PartitionChangeRecord::KEY, PartitionChangeRecord::SCHEMA),
+        (RemoveTopicRecord::KEY, RemoveTopicRecord::SCHEMA),
+        (FeatureLevelRecord::KEY, FeatureLevelRecord::SCHEMA),
+        (ProducerIdsRecord::KEY, ProducerIdsRecord::SCHEMA),
+    ];
+    for (key, schema) in ours {
+        let name = schema.body.name;
+        let theirs = &schemas[name];
+        let our_head =
+            [schema.versions.to_string(), schema.flexible.to_string(), key.to_string(), "metadata".into()];
+        let their_head = [
+            text(theirs, "validVersions").expect("validVersions").to_owned(),
+            text(theirs, "flexibleVersions").expect("flexibleVersions").to_owned(),
+            theirs["apiKey"].to_string(),
+            text(theirs, "type").expect("type").to_owned(),
+        ];
+        if our_head != their_head {
+            differences.push(format!("{name}: ours {our_head:?}, Kafka's {their_head:?}"));
+        }
+        fields += check_structure(name, schema.body, theirs, &mut differences);
+    }
+    for (key, name) in [
+        (BEGIN_TRANSACTION, "BeginTransactionRecord"),
+        (END_TRANSACTION, "EndTransactionRecord"),
+        (ABORT_TRANSACTION, "AbortTransactionRecord"),
+    ] {
+        assert_eq!(schemas[name]["apiKey"].as_i64(), Some(i64::from(key)), "{name}");
+    }
+    println!("{} records, {fields} fields, {} differences", ours.len(), differences.len());
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    assert!(fields >= 36, "fewer than there were: {fields}");
 }
 
 #[test]

@@ -177,7 +177,11 @@ fn lock(dir: &Path) -> Result<OwnedFd, HostError> {
     let failed = |error: rustix::io::Errno| HostError::Directory { path: path.clone(), error: error.into() };
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o644)).map_err(failed)?;
-    let lock = || Ok(rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?);
+    // The second is the one that Apache Kafka takes on this file: neither broker starts where the other runs.
+    let lock = || {
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)?)
+    };
     match retried(lock, io::ErrorKind::WouldBlock) {
         Ok(()) => Ok(file),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(HostError::Locked(dir.to_owned())),

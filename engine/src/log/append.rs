@@ -247,6 +247,10 @@ fn checked(batches: &[u8], origin: Origin, config: &super::LogConfig) -> Result<
         if header.is_control() {
             return Err(AppendError::Invalid { why: "clients may not write control records" });
         }
+        // Only a broker knows when it appends.
+        if header.is_log_append_time() {
+            return Err(AppendError::InvalidTimestamp);
+        }
         if header.has_producer_id() && header.base_sequence < 0 {
             return Err(AppendError::Invalid { why: "a producer id without a sequence" });
         }

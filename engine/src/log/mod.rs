@@ -43,9 +43,11 @@ mod scan;
 mod sealing;
 mod segment;
 mod space;
+mod survey;
 mod tail;
 mod time;
 mod time_index;
+mod transactions;
 mod truncate;
 mod verifying;
 mod waiting;
@@ -61,7 +63,9 @@ pub use marks::Marks;
 pub use notices::{Damage, Notice};
 pub use read::{ReadLimit, ReadPart, ReadParts};
 pub use recovery::Recovered;
+pub use survey::{Survey, SurveyError, forget_checkpoint, survey, take_over};
 pub use time::TimedOffset;
+pub use transactions::AbortedTransaction;
 pub use truncate::TruncateError;
 
 use crate::io::{DirId, File, Space};
@@ -122,6 +126,8 @@ struct State {
     tails: VecDeque<Tail>,
     producers: Producers,
     epochs: Epochs,
+    /// Transactions that were aborted before the log was taken over from Apache Kafka, in the order of their markers.
+    aborted: Vec<AbortedTransaction>,
     /// The producers as they were where a segment begins, until that is on disk.
     snapshots: BTreeMap<Offset, Producers>,
     written_waiters: Waiters,

@@ -4,7 +4,7 @@ use super::cache::Chunk;
 use super::error::ReadError;
 use super::locating::Located;
 use super::scan::read_at;
-use super::{Log, Offset};
+use super::{Log, Marks, Offset};
 use crate::batch::Header;
 use crate::io::{File, FileMode, is_of_device};
 use bytes::Bytes;
@@ -86,7 +86,16 @@ impl Log {
         }
         let truncations = self.truncations();
         let result = self.read_files(from, limit, files).await;
-        self.judged_read(truncations, result)
+        // The records may have been deleted meanwhile, and their segment with them.
+        let Marks { log_start, log_end, .. } = self.marks();
+        match result {
+            Ok(ReadParts { bytes: 0, .. }) | Err(ReadError::Corrupt { .. } | ReadError::Io { .. })
+                if from < log_start =>
+            {
+                Err(ReadError::OutOfRange { log_start, log_end })
+            }
+            result => self.judged_read(truncations, result),
+        }
     }
 
     /// What a read has come to. Damage is told, and a device that cannot be read takes the log offline, as Kafka does it.

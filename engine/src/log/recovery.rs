@@ -18,6 +18,7 @@ use super::segment::{Indexes, Segment};
 use super::space::Prepared;
 use super::tail::Tail;
 use super::time_index::TimeIndex;
+use super::transactions::{self, TRANSACTION_INDEX};
 use super::{Cache, Gaps, Inner, Log, LogConfig, LogDir, Offset, State};
 use crate::batch;
 use crate::io::{DirEntry, FileMode, Io};
@@ -28,7 +29,7 @@ use crate::shard::Shard;
 use crate::shard::sync::{Credits, Event};
 use bytes::Bytes;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::rc::Rc;
 
@@ -77,6 +78,10 @@ impl Log {
         recovery.run(&mut files).await?;
         recovery.remove_stray_snapshots(&files).await?;
         let partial = recovery.open_active().await?;
+        let bases: Vec<Offset> =
+            recovery.segments.keys().filter(|base| files.transactions.contains(base)).copied().collect();
+        let aborted = transactions::load(&recovery.io, &place, &bases, recovery.end).await;
+        let aborted = aborted.map_err(opening("read indexes of transactions of", &place.path))?;
         let Recovery {
             done,
             damage,
@@ -103,6 +108,7 @@ impl Log {
             tails: VecDeque::from([tail]),
             producers,
             epochs,
+            aborted,
             snapshots,
             written_waiters: Default::default(),
             durable_waiters: Default::default(),
@@ -157,11 +163,13 @@ impl Log {
 }
 
 /// What a partition's directory holds.
-struct Files {
+pub(super) struct Files {
     /// Segments: base offset and bytes, in order.
-    segments: Vec<(Offset, u64)>,
+    pub(super) segments: Vec<(Offset, u64)>,
     /// Producers' snapshots, by offset, in order.
     snapshots: Vec<Offset>,
+    /// Segments with an index of aborted transactions.
+    transactions: BTreeSet<Offset>,
     /// Segments with an offset index on disk: they were being sealed, so all their batches were durable.
     indexed: Vec<Offset>,
     /// Offsets may have gaps.
@@ -170,7 +178,7 @@ struct Files {
 
 impl Files {
     /// Lists the directory, having removed what a crash left unfinished.
-    async fn list(io: &Io, place: &LogDir) -> Result<Self, OpenError> {
+    pub(super) async fn list(io: &Io, place: &LogDir) -> Result<Self, OpenError> {
         let path = &place.path;
         let entries = match io.list(place.dir, path.clone()).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -181,6 +189,7 @@ impl Files {
         };
         let mut segments = Vec::new();
         let mut snapshots = Vec::new();
+        let mut transactions = BTreeSet::new();
         let mut indexed = Vec::new();
         let mut gaps = false;
         for DirEntry { name, len, .. } in entries.into_iter().filter(|entry| !entry.is_dir) {
@@ -192,13 +201,16 @@ impl Files {
             match offset_and_suffix(&name) {
                 Some((base, LOG)) => segments.push((base, len)),
                 Some((offset, SNAPSHOT)) => snapshots.push(offset),
+                Some((base, TRANSACTION_INDEX)) => {
+                    transactions.insert(base);
+                }
                 Some((base, INDEX)) => indexed.push(base),
                 _ => gaps |= name == GAPS_FILE,
             }
         }
         segments.sort_unstable();
         snapshots.sort_unstable();
-        Ok(Self { segments, snapshots, indexed, gaps })
+        Ok(Self { segments, snapshots, transactions, indexed, gaps })
     }
 }
 
@@ -543,4 +555,4 @@ impl Recovery {
 }
 
 /// The files of one segment, by their suffix.
-pub(super) const SEGMENT_FILES: [&str; 5] = [LOG, "index", "timeindex", "txnindex", SNAPSHOT];
+pub(super) const SEGMENT_FILES: [&str; 5] = [LOG, "index", "timeindex", TRANSACTION_INDEX, SNAPSHOT];

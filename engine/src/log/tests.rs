@@ -2,10 +2,11 @@
 
 mod driver;
 mod files;
+mod taken_over;
 mod world;
 
 use super::*;
-use crate::batch::Codec;
+use crate::batch::{self, Codec};
 use crate::io::{Op, WallTime};
 use crate::records::Builder;
 use bytes::Bytes;
@@ -214,13 +215,16 @@ fn what_may_not_be_appended_is_refused() {
         cases.push(("a base offset", damaged(7), |e| matches!(e, AppendError::Invalid { .. })));
         cases.push(("an old magic", damaged(16), |e| matches!(e, AppendError::UnsupportedMagic)));
         let two = [batch(1, 100), batch(1, 100)].concat();
+        let mut timed = batch(1, 100).to_vec();
+        batch::stamp_log_append_time(&mut timed, 1_000_000_000_000);
+        cases.push(("a broker's time", timed.into(), |e| matches!(e, AppendError::InvalidTimestamp)));
         cases.push(("two batches", Bytes::from(two), |e| matches!(e, AppendError::Invalid { .. })));
         let count = cases.len();
         for (what, bytes, expected) in cases {
             let error = log.append(&bytes, leader).expect_err(what);
             assert!(expected(&error), "{what}: {error:?}");
         }
-        assert_eq!(count, 7);
+        assert_eq!(count, 8);
         let early = LeaderAppend { now: WallTime(-4_000_000), ..leader };
         assert!(matches!(log.append(&batch(1, 10), early), Err(AppendError::InvalidTimestamp)));
         log.begin_epoch(9);
@@ -493,7 +497,7 @@ fn a_follower_takes_offsets_and_epochs_as_given() {
     world.run(LogConfig::default(), async |log, world| {
         let given = |base: i64, epoch: i32, records: i32| {
             let mut bytes = batch(records, 100).to_vec();
-            crate::batch::stamp(&mut bytes, base, epoch);
+            batch::stamp(&mut bytes, base, epoch);
             bytes
         };
         let two = Bytes::from([given(0, 0, 2), given(2, 1, 3)].concat());
@@ -520,7 +524,7 @@ fn a_follower_takes_offsets_and_epochs_as_given() {
         for from in 6..=10 {
             let limit = ReadLimit { up_to: 11, bytes_max: 1000, at_least_one: true };
             let bytes = world::joined(&log.read(from, limit).await.unwrap());
-            assert_eq!(crate::batch::Header::parse(&bytes).unwrap().base_offset, 10, "from {from}");
+            assert_eq!(batch::Header::parse(&bytes).unwrap().base_offset, 10, "from {from}");
         }
         assert!(log.append(&batch(1, 10), world.leader()).is_err(), "epoch 0 is over");
     });
@@ -555,8 +559,8 @@ fn nothing_in_the_cache_means_reading_the_files() {
                 let shorter = sent.len().min(read.len());
                 assert!(shorter > 0 && sent[..shorter] == read[..shorter], "from {from}");
                 let mut rest = &sent[..];
-                while let Some(len) = crate::batch::whole_len(rest) {
-                    from = crate::batch::Header::parse(rest).unwrap().next_offset();
+                while let Some(len) = batch::whole_len(rest) {
+                    from = batch::Header::parse(rest).unwrap().next_offset();
                     rest = &rest[len..];
                 }
                 assert!(rest.is_empty(), "whole batches");

@@ -240,6 +240,7 @@ impl Log {
         io.truncate(file.clone(), size).await.map_err(cut)?;
         io.sync_file(file.clone()).await.map_err(cut)?;
         io.sync_dir(place.dir, place.path.clone()).await.map_err(cut)?;
+        self.cut_aborted_transactions(base, end).await.map_err(cut)?;
         let in_block = size % BLOCK;
         let partial = if in_block == 0 {
             Bytes::new()
@@ -296,6 +297,7 @@ impl Log {
         let file = io.create(place.dir, path, FileMode::Blocks).await.map_err(creating)?;
         io.sync_file(file.clone()).await.map_err(creating)?;
         self.write_checkpoint(cleared, LogStart::Given).await.map_err(marking)?;
+        self.0.state.borrow_mut().aborted.clear();
         let mut segment = Segment::new(offset, created);
         segment.blocks = Some(file);
         self.begin_again(segment, Bytes::new(), Producers::default(), Marks::at(offset));

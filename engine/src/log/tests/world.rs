@@ -52,6 +52,13 @@ impl World {
         self.shard.as_ref().unwrap()
     }
 
+    /// Runs something beside the log, in a process of its own.
+    pub(super) fn without_log(&mut self, test: impl AsyncFnOnce(Shard) + 'static) {
+        let mut executor = Executor::new(ShardId(0), Box::new(FileDriver::new(self.control.clone())));
+        let shard = executor.shard().clone();
+        executor.block_on(async move { test(shard).await });
+    }
+
     /// Opens the log in a process of its own, runs the test on it, and stops without any leave-taking.
     pub(super) fn run(&mut self, config: LogConfig, test: impl AsyncFnOnce(Log, World) + 'static) {
         assert!(self.run_until_death(config, test), "the test ran to its end");
