@@ -3,6 +3,7 @@
 mod administering;
 mod client;
 mod fetching;
+mod grouping;
 mod harness;
 mod producing;
 mod recreating;
