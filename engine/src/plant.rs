@@ -50,6 +50,30 @@ pub enum Plant {
     AcknowledgeAllWhenWritten,
     /// Commits of offsets are acknowledged when they lie in the log, before they are durable.
     AcknowledgeCommitsEarly,
+    /// A follower names its log end as held before it is.
+    AskBeforeItIsHeld,
+    /// A follower does not say which epoch its last record has, so that nobody tells it to truncate.
+    SkipTheTruncation,
+    /// A follower that is told where histories part cuts its log at its high watermark.
+    TruncateToTheHighWatermark,
+    /// A follower takes the leader's high watermark for its own, whatever it has.
+    CarryTheHighWatermarkPastTheEnd,
+    /// A follower takes an answer to an earlier question.
+    TakeAnAnswerTwice,
+    /// A leader sends records without comparing histories.
+    AnswerWhereHistoriesPart,
+    /// A log that was truncated still knows the producers' batches that went.
+    KeepTheProducersOfWhatIsCut,
+    /// A truncation leaves an epoch that has begun at the log's end and has no records.
+    KeepAnEpochWithoutRecords,
+    /// An epoch whose first batch comes after a gap is taken to begin with that batch.
+    BeginAnEpochAfterAGap,
+    /// Recovery of a log whose offsets may have gaps takes what is missing between two segments for one.
+    TakeAnyGapForOneOfTheLeaders,
+    /// A deletion of records removes segments at which recovery would begin.
+    RemoveWhereRecoveryBegins,
+    /// A log that is emptied is said to be in order before its directory is synced.
+    ClearWithoutSyncingTheDirectory,
 }
 
 /// Chooses the bug of this thread; `None`: the code is as it should be.

@@ -45,6 +45,14 @@ const KEPT: &[(&str, &str)] = &[
         "seed=185 shards=1 dirs=1 topics=1 partitions=1 idempotent=2 plain=1 consumers=2 admin=0 deletes=0 resets=0 lives=kt8257,k486",
         "a read went on with the next segment where other reads had pushed the indexes of its own out of memory",
     ),
+    (
+        "seed=9032 shards=1 dirs=1 topics=1 partitions=1 idempotent=2 plain=0 consumers=1 admin=0 deletes=1 resets=200 lives=k7587,p2200",
+        "a deletion of records removed segments behind the one at which recovery began, which took the hole for the log's end",
+    ),
+    (
+        "seed=31184 shards=2 dirs=1 topics=2 partitions=1 idempotent=2 plain=2 consumers=2 admin=0 deletes=1 resets=200 lives=p9534,p3748",
+        "a consumer was led past records while another read needed the memory of their index",
+    ),
 ];
 
 #[test]

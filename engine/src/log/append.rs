@@ -9,6 +9,8 @@ use super::{Gaps, Log, Offset, State};
 use crate::batch::{self, BatchError, Header};
 use crate::io::WallTime;
 use crate::limits::UNWRITTEN_BYTES_MAX;
+#[cfg(ringlog_plant)]
+use crate::plant::{self, Plant};
 use bytes::Bytes;
 
 /// How a leader appends.
@@ -103,13 +105,14 @@ impl Log {
     }
 
     /// Appends what the partition's leader has sent: batches with their offsets and epochs. A part of a batch at the end is
-    /// left out. Offsets may leave gaps (the leader's log may be compacted) but never go back; all batches are checked
-    /// before the first is taken.
-    pub fn append_as_follower(&self, batches: &Bytes) -> Result<Appended, AppendError> {
+    /// left out. Offsets may leave gaps (the leader's log may be compacted) but never go back, nor do epochs, of which none is
+    /// past the leader's own; all batches are checked before the first is taken.
+    pub fn append_as_follower(&self, batches: &Bytes, leader_epoch: i32) -> Result<Appended, AppendError> {
         let mut state = self.0.state.borrow_mut();
         let state = &mut *state;
         state.takes_appends()?;
         let mut expected = state.marks.log_end;
+        let mut epoch = state.epochs.latest().unwrap_or(i32::MIN);
         let mut gaps = false;
         let mut headers = Vec::new();
         let mut rest = &batches[..];
@@ -118,6 +121,10 @@ impl Log {
             if header.base_offset < expected {
                 return Err(AppendError::OutOfOrderOffset { expected });
             }
+            if !(epoch..=leader_epoch).contains(&header.leader_epoch) {
+                return Err(AppendError::StaleEpoch);
+            }
+            epoch = header.leader_epoch;
             gaps |= header.base_offset > expected;
             expected = header.next_offset();
             headers.push(header);
@@ -169,9 +176,10 @@ impl Log {
     fn roll(&self, state: &mut State, first: &Header, now: WallTime) {
         let end = state.marks.log_end;
         // A gap in the offsets belongs inside a segment, unless no segment can reach across it.
-        let reach = first.last_offset() - end > i64::from(i32::MAX);
-        let base = if reach { first.base_offset } else { end };
+        let out_of_reach = first.last_offset() - end > i64::from(i32::MAX);
+        let base = if out_of_reach { first.base_offset } else { end };
         let mut segment = Segment::new(base, now.0);
+        segment.out_of_reach = out_of_reach;
         let before = state.active();
         assert!(
             base > before.base,
@@ -203,11 +211,17 @@ impl State {
 
     /// A batch lies in the tail buffer: the log ends after it, and knows its epoch and its producer.
     fn took(&mut self, header: &Header, now: WallTime) {
+        // After a gap an epoch is taken to begin with the gap, not with its first batch that is left: what another replica has there, of
+        // the epoch before, it must not keep.
+        let epoch_start = self.marks.log_end;
+        #[cfg(ringlog_plant)]
+        let epoch_start =
+            if plant::is(Plant::BeginAnEpochAfterAGap) { header.base_offset } else { epoch_start };
+        if header.leader_epoch >= SMALLEST_EPOCH {
+            self.epochs.assign(header.leader_epoch, epoch_start);
+        }
         self.marks.log_end = header.next_offset();
         self.marks.check();
-        if header.leader_epoch >= SMALLEST_EPOCH {
-            self.epochs.assign(header.leader_epoch, header.base_offset);
-        }
         if header.has_producer_id() {
             self.producers.apply(header, now.0);
         }

@@ -61,6 +61,11 @@ impl Epochs {
         Some(EpochEnd { epoch: found.epoch, end_offset })
     }
 
+    /// Whether an epoch begins at this offset or later.
+    pub(super) fn begin_from(&self, offset: Offset) -> bool {
+        self.entries.last().is_some_and(|entry| entry.start >= offset)
+    }
+
     /// The log now ends at this offset: epochs that began there or later are forgotten.
     pub(super) fn truncate_from_end(&mut self, end: Offset) {
         self.entries.retain(|entry| entry.start < end);

@@ -111,7 +111,7 @@ pub enum AppendError {
         /// The first offset that would be taken.
         expected: Offset,
     },
-    /// The leader epoch is behind the log's newest.
+    /// The leader epoch is behind the log's newest, or, of a batch that a follower was given, past its leader's.
     StaleEpoch,
     /// Too much is placed and not yet written; see [`super::Log::room`].
     Busy,
@@ -135,7 +135,7 @@ impl fmt::Display for AppendError {
             Self::OutOfOrderSequence => f.write_str("the producer's sequence number is out of order"),
             Self::InvalidProducerEpoch => f.write_str("the producer's epoch is old"),
             Self::OutOfOrderOffset { expected } => write!(f, "the batch's offsets begin before {expected}"),
-            Self::StaleEpoch => f.write_str("the leader epoch is older than the log's"),
+            Self::StaleEpoch => f.write_str("the leader epoch does not fit the log's"),
             Self::Busy => f.write_str("the disk is behind"),
             Self::NoSpace => f.write_str("the disk is full"),
             Self::Failed(failed) => failed.fmt(f),

@@ -150,6 +150,8 @@ struct State {
     closing: bool,
     /// How often offsets have been taken back, so that who waits for one of them is told.
     truncations: u64,
+    /// The lowest offset that was ever taken back.
+    cut_from: Offset,
     /// Segments that have been left and are not sealed yet, in order.
     to_seal: VecDeque<Offset>,
     sealer_runs: bool,
@@ -158,7 +160,9 @@ struct State {
     epochs_on_disk: Option<Vec<u8>>,
     /// Where the last checkpoint lets recovery begin.
     checkpointed: Offset,
-    /// Bytes written since.
+    /// The segment in which it does: of the checkpoint that is certainly durable.
+    recovers_from: Offset,
+    /// Bytes written since the last checkpoint.
     bytes_since_checkpoint: u64,
     checkpoint_runs: bool,
     /// Bytes written per sync, on a sliding average: small ones pay for space that is written before.

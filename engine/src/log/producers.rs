@@ -116,6 +116,25 @@ impl Producers {
         });
     }
 
+    /// The log now ends at this offset: of each producer only the batches before it are remembered, as far as they still are here;
+    /// the rest is as it was `before`, at some place in the log and with what has been read from there on.
+    pub(super) fn truncate_from_end(mut self, end: Offset, before: Self) -> Self {
+        for producer in self.by_id.values_mut() {
+            producer.batches.retain(|batch| batch.last_offset < end);
+        }
+        // Of these, all that is known may have been taken back, the epoch too.
+        self.by_id.retain(|_, producer| !producer.batches.is_empty());
+        for (id, older) in before.by_id {
+            match self.by_id.get_mut(&id) {
+                Some(known) if known.epoch == older.epoch => known.remember(&older),
+                _ => {
+                    self.by_id.insert(id, older);
+                }
+            }
+        }
+        self
+    }
+
     /// Forgets the producers that have not been heard of for a day.
     pub(super) fn expire(&mut self, now: i64) {
         self.by_id.retain(|_, producer| now.saturating_sub(producer.heard) < EXPIRATION_MS);
@@ -187,6 +206,14 @@ impl Producers {
 }
 
 impl Producer {
+    /// Adds the batches that another memory of this producer has.
+    fn remember(&mut self, other: &Self) {
+        let mut batches: Vec<Batch> = self.batches.iter().chain(&other.batches).copied().collect();
+        batches.sort_by_key(|batch| batch.last_offset);
+        batches.dedup_by_key(|batch| batch.last_offset);
+        self.batches = batches.split_off(batches.len().saturating_sub(BATCHES_MAX)).into();
+    }
+
     fn push(&mut self, batch: Batch) {
         if self.batches.len() == BATCHES_MAX {
             self.batches.pop_front();
@@ -288,6 +315,24 @@ mod tests {
         assert_eq!(producers.check(&batch(0, 9, 1, 0)), Err(ProducerError::OutOfOrderSequence));
         producers.expire(EXPIRATION_MS);
         assert_eq!(producers.check(&batch(0, 9, 1, 0)), Ok(Check::Append));
+    }
+
+    #[test]
+    fn truncation_keeps_what_is_left_of_the_window() {
+        let seven: Vec<_> = (0..7).map(|n| batch(0, n, 1, i64::from(n))).collect();
+        // A snapshot has the last batch alone.
+        let snapshot = Producers::decode(&of(&seven[..4]).snapshot(), 0).unwrap();
+        let cut = of(&seven).truncate_from_end(6, snapshot.clone());
+        assert_eq!(cut.check(&seven[6]), Ok(Check::Append));
+        assert_eq!(cut.check(&seven[2]), duplicate(2, 2), "the oldest still remembered");
+        assert_eq!(cut.check(&seven[5]), duplicate(5, 5));
+        // Nothing is left of what was remembered.
+        let cut = of(&seven).truncate_from_end(1, of(&seven[..1]));
+        assert_eq!(cut, of(&seven[..1]));
+        assert_eq!(of(&seven).truncate_from_end(0, Producers::default()), Producers::default());
+        // A new epoch is taken back.
+        let bumped = of(&[seven[0], seven[1], batch(1, 0, 1, 2)]);
+        assert_eq!(bumped.truncate_from_end(2, of(&seven[..2])), of(&seven[..2]));
     }
 
     #[test]

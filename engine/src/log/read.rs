@@ -4,7 +4,7 @@ use super::cache::Chunk;
 use super::error::ReadError;
 use super::locating::Located;
 use super::scan::read_at;
-use super::{Log, Marks, Offset};
+use super::{Gaps, Log, Marks, Offset};
 use crate::batch::Header;
 use crate::io::{File, FileMode, is_of_device};
 use bytes::Bytes;
@@ -182,12 +182,11 @@ impl Log {
         loop {
             let Some(base) = self.segment_of(at) else { return self.before_all_segments(at) };
             let parts = self.read_segment(base, at, limit, files).await?;
-            // The rest of a segment may hold nothing at or past the offset: a gap at its end.
-            if parts.bytes > 0 || !limit.at_least_one {
-                return Ok(parts);
-            }
+            // The rest of a segment may hold nothing at or past the offset: a gap at its end. Where there are no gaps, nobody must be
+            // led past what he asked for.
+            let over = parts.bytes > 0 || !limit.at_least_one || self.0.state.borrow().gaps == Gaps::None;
             match self.segment_after(base) {
-                Some(next) if next < limit.up_to => at = next,
+                Some(next) if next < limit.up_to && !over => at = next,
                 _ => return Ok(parts),
             }
         }

@@ -71,7 +71,7 @@ impl Log {
             epochs: Epochs::default(),
             gaps: false,
             kafkas: false,
-            checkpointed: false,
+            checkpointed: None,
             end: 0,
             log_start: 0,
         };
@@ -97,6 +97,9 @@ impl Log {
             ..
         } = recovery;
 
+        // Where none was found, one is written below, at the active segment; until then nothing is sealed, nor removed.
+        let recovers_from =
+            checkpointed.unwrap_or(*segments.first_key_value().expect("recovery leaves a segment").0);
         let marks = Marks { log_start: log_start.min(end), durable: end, written: end, log_end: end };
         marks.check();
         let active = segments.last_key_value().expect("recovery leaves a segment").1;
@@ -123,11 +126,13 @@ impl Log {
             changing: false,
             closing: false,
             truncations: 0,
+            cut_from: Offset::MAX,
             to_seal: VecDeque::new(),
             sealer_runs: false,
             gaps: if gaps { Gaps::Marked } else { Gaps::None },
             epochs_on_disk: None,
             checkpointed: log_start,
+            recovers_from,
             bytes_since_checkpoint: 0,
             checkpoint_runs: false,
             bytes_per_sync: 0,
@@ -148,7 +153,7 @@ impl Log {
         for Damage { file, pos, what } in damage {
             log.damaged(&file, pos, what);
         }
-        if !checkpointed {
+        if checkpointed.is_none() {
             // Without one, its files would be taken for Apache Kafka's, which are trusted differently.
             let path = &log.0.place.path;
             log.write_checkpoint(log.sum_up(), LogStart::Current)
@@ -247,8 +252,8 @@ struct Recovery {
     gaps: bool,
     /// There are segments and no checkpoint: Apache Kafka wrote them.
     kafkas: bool,
-    /// Whether a checkpoint was found that fits the files.
-    checkpointed: bool,
+    /// The segment of the checkpoint, if one was found that fits the files.
+    checkpointed: Option<Offset>,
     /// The next offset expected.
     end: Offset,
     log_start: Offset,
@@ -274,8 +279,7 @@ impl Recovery {
             }
             let was_sealed = files.indexed.contains(&base) && !self.gaps;
             self.scan_segment(base, len, pos, next, was_sealed).await?;
-            if next.is_some_and(|next| next != self.end && !self.gaps || next < self.end) {
-                // The next segment does not go on where this one's whole batches end.
+            if next.is_some_and(|next| !self.goes_on(base, next)) {
                 for (base, len) in scanned.by_ref() {
                     self.remove_segment(base, len).await?;
                 }
@@ -308,7 +312,7 @@ impl Recovery {
             if let Some(segment) = there.then(|| self.resume(&checkpoint)).flatten() {
                 self.segments.insert(segment.base, segment);
                 self.end = checkpoint.offset;
-                self.checkpointed = true;
+                self.checkpointed = Some(checkpoint.segment);
                 return Ok((checkpoint.segment, checkpoint.pos));
             }
             let all_sealed = checkpoint.pos == 0
@@ -317,7 +321,7 @@ impl Recovery {
                 // A crash between the sealing of the last segment and the creation of the next.
                 self.segments.insert(segment.base, segment);
                 self.end = checkpoint.offset;
-                self.checkpointed = true;
+                self.checkpointed = Some(checkpoint.segment);
                 return Ok((checkpoint.segment, 0));
             }
             if checkpoint.pos > 0 {
@@ -404,6 +408,18 @@ impl Recovery {
         Some(segment)
     }
 
+    /// Whether the segment after this one goes on where this one's whole batches end. In a log of ringlog's own it begins there, gaps or
+    /// not, or what lay between was never durable; unless it lies too far for this one to reach
+    /// (then this one was durable before it was made). Apache Kafka's compaction leaves gaps there.
+    fn goes_on(&self, base: Offset, next: Offset) -> bool {
+        #[cfg(ringlog_plant)]
+        if plant::is(Plant::TakeAnyGapForOneOfTheLeaders) && self.gaps && next >= self.end {
+            return true;
+        }
+        let out_of_reach = self.gaps && next - base > i64::from(i32::MAX);
+        next == self.end || (next > self.end && (self.kafkas || out_of_reach))
+    }
+
     /// Checks a segment's batches from a position on, and cuts off what follows them. `next` is the segment after it.
     async fn scan_segment(
         &mut self,
@@ -414,6 +430,8 @@ impl Recovery {
         was_sealed: bool,
     ) -> Result<(), OpenError> {
         let path = self.place.offset_file(base, LOG);
+        // It may begin with a gap.
+        self.end = self.end.max(base);
         let mut segment = self.segments.remove(&base).unwrap_or_else(|| Segment::new(base, self.created));
         let (file, _) = self
             .io
@@ -427,10 +445,12 @@ impl Recovery {
                     break;
                 }
                 let header = found.header;
+                let start = self.end;
                 self.end = header.next_offset();
                 self.done.scanned_bytes += found.bytes.len() as u64;
                 if header.leader_epoch >= SMALLEST_EPOCH {
-                    self.epochs.assign(header.leader_epoch, header.base_offset);
+                    // As when it was appended: after a gap, from where the gap begins.
+                    self.epochs.assign(header.leader_epoch, start);
                 }
                 let learns = header.has_producer_id();
                 #[cfg(ringlog_plant)]
@@ -464,7 +484,7 @@ impl Recovery {
         }
         segment.prepared = Prepared::after(valid);
         segment.blocks = Some(file);
-        if next == Some(self.end) || (self.gaps && next.is_some_and(|next| next >= self.end)) {
+        if next.is_some_and(|next| self.goes_on(base, next)) {
             self.to_seal.push_back(base);
         }
         self.segments.insert(base, segment);

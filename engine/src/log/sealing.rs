@@ -104,7 +104,10 @@ impl Log {
             Some(checkpoint) => self.write_checkpoint(checkpoint, LogStart::Current).await,
             None => self.checkpoint().await,
         };
-        unless_full(written).map_err(checkpointing)
+        unless_full(written).map_err(checkpointing)?;
+        // A deletion had to leave those at which recovery would have begun.
+        let removed = self.remove_deleted_segments().await;
+        removed.map_err(|(doing, error)| Some((doing, place.path.clone(), error)))
     }
 
     /// Waits until no step of space is being prepared in a segment: it would make the file longer again after it has been cut.
@@ -261,6 +264,7 @@ impl Log {
         }
         write_file(io, place, &path, Bytes::from(checkpoint.encode())).await?;
         io.sync_dir(place.dir, place.path.clone()).await?;
+        self.0.state.borrow_mut().recovers_from = checkpoint.segment;
         drop(permit);
         Ok(())
     }

@@ -37,6 +37,8 @@ pub(super) struct Segment {
     pub(super) indexes_replaced: bool,
     /// Whether it is known to reach to where the next one begins.
     pub(super) end_checked: bool,
+    /// Whether a gap lies before it that the segment before could not reach across: that one is durable before this one is made.
+    pub(super) out_of_reach: bool,
     /// Whether it has its final length, its indexes on disk, and is durable.
     pub(super) sealed: bool,
 }
@@ -73,6 +75,7 @@ impl Segment {
             verified: Verified::default(),
             indexes_replaced: false,
             end_checked: false,
+            out_of_reach: false,
             sealed: false,
         }
     }

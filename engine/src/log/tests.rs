@@ -2,6 +2,7 @@
 
 mod driver;
 mod files;
+mod races;
 mod taken_over;
 mod world;
 
@@ -501,25 +502,28 @@ fn a_follower_takes_offsets_and_epochs_as_given() {
             bytes
         };
         let two = Bytes::from([given(0, 0, 2), given(2, 1, 3)].concat());
-        let appended = log.append_as_follower(&two).unwrap();
+        let appended = log.append_as_follower(&two, 4).unwrap();
         assert_eq!((appended.base_offset, appended.last_offset), (0, 4));
         // A part of a batch at the end is left for the next fetch.
         let cut = Bytes::from([given(5, 1, 1), given(6, 1, 1)[..90].to_vec()].concat());
-        assert_eq!(log.append_as_follower(&cut).unwrap().last_offset, 5);
+        assert_eq!(log.append_as_follower(&cut, 4).unwrap().last_offset, 5);
         let back = Bytes::from(given(5, 1, 1));
-        assert!(matches!(log.append_as_follower(&back), Err(AppendError::OutOfOrderOffset { expected: 6 })));
+        assert!(matches!(
+            log.append_as_follower(&back, 4),
+            Err(AppendError::OutOfOrderOffset { expected: 6 })
+        ));
         let mut damaged = given(6, 1, 1);
         damaged[100] ^= 1;
         let second_is_damaged = Bytes::from([given(6, 1, 1), damaged].concat());
-        assert!(matches!(log.append_as_follower(&second_is_damaged), Err(AppendError::Corrupt)));
+        assert!(matches!(log.append_as_follower(&second_is_damaged, 4), Err(AppendError::Corrupt)));
         assert_eq!(log.marks().log_end, 6, "nothing of it was taken");
         // The leader's log was compacted: offsets 6 to 9 are no more.
-        log.append_as_follower(&Bytes::from(given(10, 4, 1))).unwrap();
+        log.append_as_follower(&Bytes::from(given(10, 4, 1)), 4).unwrap();
         log.wait_durable(11).await.unwrap();
         let end = |epoch| log.epoch_end(epoch).map(|end| (end.epoch, end.end_offset));
         assert_eq!(
             (end(0), end(1), end(3), end(4)),
-            (Some((0, 2)), Some((1, 10)), Some((1, 10)), Some((4, 11)))
+            (Some((0, 2)), Some((1, 6)), Some((1, 6)), Some((4, 11)))
         );
         for from in 6..=10 {
             let limit = ReadLimit { up_to: 11, bytes_max: 1000, at_least_one: true };

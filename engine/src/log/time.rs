@@ -31,15 +31,26 @@ impl Log {
     async fn first_of_time(&self, timestamp: i64) -> Result<Option<TimedOffset>, ReadError> {
         let mut next = self.first_segment()?;
         while let Some(base) = next {
-            if self.max_timestamp_of(base).await?.is_some_and(|(max, _)| max >= timestamp) {
-                let found = self.find_in_segment(base, timestamp).await?;
-                if found.is_some() {
-                    return Ok(found);
-                }
+            match self.first_of_time_in(base, timestamp).await {
+                Ok(None) => {}
+                Err(_) if self.is_gone(base) => {}
+                found => return found,
             }
             next = self.segment_after(base);
         }
         Ok(None)
+    }
+
+    async fn first_of_time_in(&self, base: Offset, timestamp: i64) -> Result<Option<TimedOffset>, ReadError> {
+        match self.max_timestamp_of(base).await? {
+            Some((max, _)) if max >= timestamp => self.find_in_segment(base, timestamp).await,
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether a segment that was here has been removed: what a read of it met is no damage.
+    fn is_gone(&self, base: Offset) -> bool {
+        !self.0.state.borrow().segments.contains_key(&base)
     }
 
     /// The record with the largest timestamp, the first of several (KIP-734); `None` if no record has one.
@@ -53,15 +64,21 @@ impl Log {
         let mut next = self.first_segment()?;
         let mut largest: Option<(i64, Offset)> = None;
         while let Some(base) = next {
-            if let Some((max, _)) = self.max_timestamp_of(base).await?
-                && largest.is_none_or(|(known, _)| max > known)
-            {
-                largest = Some((max, base));
+            match self.max_timestamp_of(base).await {
+                Ok(Some((max, _))) if largest.is_none_or(|(known, _)| max > known) => {
+                    largest = Some((max, base));
+                }
+                Err(error) if !self.is_gone(base) => return Err(error),
+                _ => {}
             }
             next = self.segment_after(base);
         }
         let Some((timestamp, base)) = largest else { return Ok(None) };
-        self.find_in_segment(base, timestamp).await
+        match self.find_in_segment(base, timestamp).await {
+            // It is being deleted: the next one asked finds another.
+            Err(_) if self.is_gone(base) => Ok(None),
+            found => found,
+        }
     }
 
     /// The segment that holds the log start.

@@ -15,6 +15,8 @@ use super::tail::Tail;
 use super::{Log, Offset};
 use crate::io::{FileMode, is_no_space};
 use crate::limits::BLOCK;
+#[cfg(ringlog_plant)]
+use crate::plant::{self, Plant};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::fmt;
@@ -67,11 +69,18 @@ impl Log {
             return Ok(offset);
         }
         let _alone = self.0.changes.take(1).await;
-        if offset >= self.marks().log_end {
-            return Ok(self.marks().log_end);
+        // An epoch that began at the end and has no records goes, too (its leader may never have appended), and from the disk:
+        // recovery would not take batches of an earlier one behind it.
+        let log_end = self.marks().log_end;
+        let empty_epoch = self.0.state.borrow().epochs.begin_from(log_end);
+        #[cfg(ringlog_plant)]
+        let empty_epoch = empty_epoch && !plant::is(Plant::KeepAnEpochWithoutRecords);
+        if offset >= log_end && !empty_epoch {
+            return Ok(log_end);
         }
         self.changing(async || {
             self.settle().await?;
+            let offset = offset.min(log_end);
             let (checkpoint, segment, producers) =
                 self.sum_up_before(offset).await.map_err(TruncateError::Read)?;
             let end = checkpoint.offset;
@@ -127,7 +136,7 @@ impl Log {
         if let Some(failed) = self.failed() {
             return Err(failed.into());
         }
-        let removed = self.remove_segments_before(offset).await;
+        let removed = self.remove_deleted_segments().await;
         self.judged(removed)?;
         Ok(offset)
     }
@@ -152,21 +161,50 @@ impl Log {
         })
     }
 
-    /// The log as it was before this offset, from the producers' snapshot where its segment begins.
+    /// The producers as they were where a segment begins: from the newest snapshot there or before, and the batches since.
+    async fn producers_at(&self, base: Offset, now: i64) -> Result<Producers, ReadError> {
+        let place = &self.0.place;
+        let io = self.0.shard.io();
+        let mut bases: Vec<Offset> =
+            self.0.state.borrow().segments.range(..=base).rev().map(|(base, _)| *base).collect();
+        let mut producers = Producers::default();
+        let mut since = bases.len();
+        for (n, base) in bases.iter().enumerate() {
+            let path = place.offset_file(*base, SNAPSHOT);
+            let snapshot =
+                read_file(io, place, &path).await.map_err(|error| ReadError::Io { file: path, error })?;
+            if let Some(found) = snapshot.and_then(|bytes| Producers::decode(&bytes, now)) {
+                (producers, since) = (found, n + 1);
+                break;
+            }
+        }
+        bases.truncate(since);
+        for before in bases.into_iter().skip(1).rev() {
+            let path = self.log_path(before);
+            let io_error = |error| ReadError::Io { file: path.clone(), error };
+            let size = self.0.state.borrow().segments[&before].size;
+            let Some(file) = self.file_to_read(before).await.map_err(io_error)? else { continue };
+            let mut scan = Scan::new(io, file, 0, size);
+            while let Some(header) = scan.peek().await.map_err(io_error)? {
+                if header.has_producer_id() {
+                    producers.apply(&header, now);
+                }
+                scan.skip(&header);
+            }
+        }
+        Ok(producers)
+    }
+
+    /// The log as it was before this offset.
     async fn sum_up_before(&self, offset: Offset) -> Result<(Checkpoint, Segment, Producers), ReadError> {
         let base = self.segment_of(offset).expect("an offset past the log start lies in a segment");
-        let place = &self.0.place;
         let io = self.0.shard.io();
         let (size, created, interval, now) = {
             let state = self.0.state.borrow();
             let segment = &state.segments[&base];
             (segment.size, segment.created, state.config.index_interval_bytes, self.0.shard.wall_time().0)
         };
-        let path = place.offset_file(base, SNAPSHOT);
-        let snapshot =
-            read_file(io, place, &path).await.map_err(|error| ReadError::Io { file: path, error })?;
-        let snapshot = snapshot.and_then(|bytes| Producers::decode(&bytes, now));
-        let mut producers = snapshot.unwrap_or_default();
+        let mut producers = self.producers_at(base, now).await?;
         let path = self.log_path(base);
         let io_error = |error| ReadError::Io { file: path.clone(), error };
         let mut segment = Segment::new(base, created);
@@ -190,6 +228,7 @@ impl Log {
             }
         }
         let mut state = self.0.state.borrow_mut();
+        let producers = state.producers.clone().truncate_from_end(end, producers);
         let mut epochs = state.epochs.clone();
         epochs.truncate_from_end(end);
         state.checkpointed = end.min(state.checkpointed);
@@ -250,13 +289,14 @@ impl Log {
         segment.written_size = size;
         segment.prepared = Prepared::after(size);
         segment.blocks = Some(file);
+        let former = self.0.state.borrow_mut().segments.remove(&base);
         self.begin_again(
             segment,
             partial,
             producers,
             Marks { log_start, durable: end, written: end, log_end: end },
         );
-        Ok(())
+        self.close_files(former).await.map_err(cut)
     }
 
     async fn clear_and_start_at(&self, offset: Offset) -> Step<()> {
@@ -296,6 +336,14 @@ impl Log {
         let path = place.offset_file(offset, LOG);
         let file = io.create(place.dir, path, FileMode::Blocks).await.map_err(creating)?;
         io.sync_file(file.clone()).await.map_err(creating)?;
+        // Before the checkpoint that finds the log in order: the file has a name, and those removed have none.
+        #[cfg(ringlog_plant)]
+        let syncs = !plant::is(Plant::ClearWithoutSyncingTheDirectory);
+        #[cfg(not(ringlog_plant))]
+        let syncs = true;
+        if syncs {
+            io.sync_dir(place.dir, place.path.clone()).await.map_err(|error| ("sync directory", error))?;
+        }
         self.write_checkpoint(cleared, LogStart::Given).await.map_err(marking)?;
         self.0.state.borrow_mut().aborted.clear();
         let mut segment = Segment::new(offset, created);
@@ -313,12 +361,18 @@ impl Log {
             state.marks = marks;
             state.tails = VecDeque::from([Tail::new(segment.base, segment.size, partial, marks.log_end)]);
             state.segments.insert(segment.base, segment);
+            #[cfg(ringlog_plant)]
+            let producers = match plant::is(Plant::KeepTheProducersOfWhatIsCut) {
+                true => std::mem::take(&mut state.producers),
+                false => producers,
+            };
             state.producers = producers;
             state.epochs.truncate_from_end(marks.log_end);
             state.snapshots.clear();
             state.dirty.clear();
             state.durable_wanted = marks.log_end;
             state.truncations += 1;
+            state.cut_from = state.cut_from.min(marks.log_end);
             state.written_waiters.all(&mut woken);
             state.durable_waiters.all(&mut woken);
         }
@@ -326,20 +380,29 @@ impl Log {
         self.wake(woken);
     }
 
-    /// Removes the sealed segments that end at or before this offset, oldest first.
-    async fn remove_segments_before(&self, offset: Offset) -> Step<()> {
+    /// Removes the sealed segments that lie before the log start, oldest first; not those at which recovery would begin. Of several removals a power cut may undo any, and recovery must not meet a hole.
+    pub(super) async fn remove_deleted_segments(&self) -> Step<()> {
+        let mut removed = false;
         loop {
             let first = {
                 let state = self.0.state.borrow();
+                let until = state.marks.log_start.min(state.recovers_from);
+                #[cfg(ringlog_plant)]
+                let until =
+                    if plant::is(Plant::RemoveWhereRecoveryBegins) { state.marks.log_start } else { until };
                 let mut segments = state.segments.iter();
                 let first = segments.next().map(|(base, segment)| (*base, segment.sealed));
                 let second = segments.next().map(|(base, _)| *base);
                 match (first, second) {
-                    (Some((base, true)), Some(next)) if next <= offset => base,
+                    (Some((base, true)), Some(next)) if next <= until => base,
                     _ => break,
                 }
             };
             self.remove_segment(first).await.map_err(|error| ("remove segment of", error))?;
+            removed = true;
+        }
+        if !removed {
+            return Ok(());
         }
         let place = &self.0.place;
         let synced = self.0.shard.io().sync_dir(place.dir, place.path.clone()).await;
@@ -359,16 +422,21 @@ impl Log {
         Ok(())
     }
 
-    /// Removes one segment and its files. Reads that have its file open go on.
+    /// Removes one segment and its files.
     async fn remove_segment(&self, base: Offset) -> io::Result<()> {
         let segment = self.0.state.borrow_mut().segments.remove(&base);
         let io = self.0.shard.io();
         for suffix in SEGMENT_FILES {
             remove_file(io, &self.0.place, &self.0.place.offset_file(base, suffix)).await?;
         }
+        self.close_files(segment).await
+    }
+
+    /// Closes the files of a segment that is no more. Reads that have them open go on.
+    async fn close_files(&self, segment: Option<Segment>) -> io::Result<()> {
         let files = segment.into_iter().flat_map(|segment| [segment.blocks, segment.cached]);
         for file in files.flatten() {
-            io.close(file).await?;
+            self.0.shard.io().close(file).await?;
         }
         Ok(())
     }

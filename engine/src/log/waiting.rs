@@ -117,7 +117,8 @@ impl Future for Wait {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let wait = &mut *self;
         let mut state = wait.log.state.borrow_mut();
-        let over = if state.truncations != wait.truncations && state.mark(wait.stage) < wait.offset {
+        // What was taken back may have been written over meanwhile, by other records: the mark says nothing of these.
+        let over = if state.truncations != wait.truncations && state.cut_from < wait.offset {
             Some(Err(LogFailed::Truncated))
         } else if state.mark(wait.stage) >= wait.offset {
             Some(Ok(()))

@@ -253,6 +253,10 @@ impl Log {
                 let wanted = state.durable_wanted > marks.durable && marks.written > marks.durable;
                 if !wanted || state.failed.is_some() {
                     state.syncer_runs = false;
+                    if state.failed.is_none() && marks.written > marks.durable {
+                        // Written while the last sync was under way, which did not cover it.
+                        self.follow_with_durable(&mut state);
+                    }
                     // No mark has moved, but who closes the log may wait for this: it failed before this task's first turn.
                     drop(state);
                     return self.0.moved.notify();
@@ -319,6 +323,12 @@ impl Log {
     /// Creates the file of the segment that has just begun, with its first step of space. Before this ends nothing is
     /// written in it, so everything that becomes durable in it has a durable name.
     async fn create_segment_file(&self, base: Offset) -> bool {
+        if self.segment_mut(base, |segment| segment.out_of_reach) {
+            let before = self.marks().written;
+            if self.wait_durable(before).await.is_err() {
+                return false;
+            }
+        }
         match self.try_create_segment_file(base).await {
             Ok(()) => true,
             Err((doing, error)) => self.no_space_or_fail(doing, error).await,

@@ -55,7 +55,7 @@ fn log_of_another() -> World {
             marker(7, ABORT, 61),
             written(PLAIN, 62),
         ] {
-            log.append_as_follower(&batch).unwrap();
+            log.append_as_follower(&batch, i32::MAX).unwrap();
         }
         log.wait_durable(72).await.unwrap();
         log.close().await.unwrap();
@@ -110,7 +110,7 @@ fn what_is_cut_off_was_never_aborted() {
         assert_eq!(log.truncate_to(61).await.unwrap(), 61, "the marker goes");
         assert_eq!(aborted(&log, 0, 100), [FIRST]);
         // Others get the offsets.
-        log.append_as_follower(&written(PLAIN, 61)).unwrap();
+        log.append_as_follower(&written(PLAIN, 61), i32::MAX).unwrap();
         log.wait_durable(71).await.unwrap();
         log.close().await.unwrap();
     });
@@ -138,7 +138,7 @@ fn a_cut_that_a_crash_interrupted_leaves_no_transaction_of_what_is_gone() {
     std::fs::write(&last, bytes).unwrap();
     world.run(config(), async |log, _| {
         assert_eq!(aborted(&log, 0, 100), [FIRST]);
-        log.append_as_follower(&written(PLAIN, 61)).unwrap();
+        log.append_as_follower(&written(PLAIN, 61), i32::MAX).unwrap();
         log.wait_durable(71).await.unwrap();
     });
     world.run(config(), async |log, _| assert_eq!(aborted(&log, 0, 100), [FIRST]));
