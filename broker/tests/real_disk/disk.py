@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import time
 
@@ -44,7 +45,7 @@ class Disk:
         self.follow(0)
         if not self.again:
             with self.device() as device:
-                subprocess.run([*MAKE[self.file_system], device], check=True)
+                run(*MAKE[self.file_system], device)
         return self
 
     def __exit__(self, *_):
@@ -82,8 +83,7 @@ class Disk:
     @contextlib.contextmanager
     def device(self):
         """A loop device on the file: without a cache of its own, and with a volatile one as far as the file system can tell."""
-        attach = ["losetup", "--find", "--show", "--direct-io=on", self.file]
-        device = subprocess.run(attach, check=True, capture_output=True, text=True).stdout.strip()
+        device = run("losetup", "--find", "--show", "--direct-io=on", self.file)
         try:
             queue = pathlib.Path("/sys/block") / pathlib.Path(device).name
             facts = {name: (queue / name).read_text().strip() for name in ("queue/write_cache", "queue/fua", "loop/dio")}
@@ -91,28 +91,53 @@ class Disk:
                 raise RuntimeError(f"{device} would not show every flush: {facts}")
             yield device
         finally:
-            subprocess.run(["losetup", "--detach", device], check=True)
+            with undisturbed():
+                run("losetup", "--detach", device)
 
     @contextlib.contextmanager
     def mounted(self):
         """The file system; mounting it replays its journal."""
         with self.device() as device:
-            subprocess.run(["mount", "-t", self.file_system, device, self.mount_point], check=True)
             try:
+                run("mount", "-t", self.file_system, device, self.mount_point)
                 yield self.mount_point / "data"
             finally:
-                unmount(self.mount_point)
+                if self.mount_point.is_mount():
+                    with undisturbed():
+                        unmount(self.mount_point)
+
+
+def run(*command):
+    """Runs a command to its end, whatever signals this program's group gets, and tells what it said."""
+    done = subprocess.run(command, capture_output=True, text=True, start_new_session=True)
+    if done.returncode != 0:
+        raise CommandFailed(f"{' '.join(map(str, command))}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+class CommandFailed(Exception):
+    """A command did not do what it was asked for."""
+
+
+@contextlib.contextmanager
+def undisturbed():
+    """Signals that would end this program wait until this is done."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def unmount(point):
     end = time.monotonic() + UNMOUNT_SECONDS
     while True:
-        done = subprocess.run(["umount", point], capture_output=True, text=True)
-        if done.returncode == 0:
-            return
-        if time.monotonic() > end:
-            raise RuntimeError(done.stderr)
-        time.sleep(0.02)
+        try:
+            return run("umount", point)
+        except CommandFailed:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
 
 
 def missing():

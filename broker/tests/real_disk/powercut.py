@@ -166,7 +166,7 @@ def main():
     if arguments.check:
         return
     # Whoever ends this, what was mounted is unmounted.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("powercut: ended by SIGTERM"))
+    signal.signal(signal.SIGTERM, end_in_order)
     settings = dict(SETTINGS)
     dice = random.Random(arguments.seed)
     if arguments.again:
@@ -214,6 +214,11 @@ def main():
         print(f"{volatile} writes were not flushed when power went; {seconds / max(len(cuts), 1):.2f} s a cut")
         records = sum(len(partition.strong) for topic in ledger.topics for partition in topic.partitions.values())
         print(f"powercut/{file_system}: cases={len(cuts) + twice} records={records}")
+
+
+def end_in_order(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit("powercut: ended by SIGTERM")
 
 
 def tell_record(disk, ledger, begin):
