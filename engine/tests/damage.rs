@@ -20,8 +20,8 @@ use std::rc::Rc;
 
 const BATCHES: i64 = 30;
 /// Of each large file one byte in so many is changed, of the others every one.
-const STRIDE: usize = 5;
-const LARGE: usize = 400;
+const STRIDE: usize = 11;
+const LARGE: usize = 300;
 
 fn config() -> LogConfig {
     LogConfig { segment_bytes: 1100, index_interval_bytes: 300, ..LogConfig::default() }
@@ -281,7 +281,7 @@ fn a_flipped_bit_is_never_served_and_is_told() {
         ["log", "index", "timeindex", "checkpoint"].iter().all(|kind| told_of[*kind] > 50),
         "{told_of:?}"
     );
-    assert!(cases.values().sum::<usize>() > 2000, "{cases:?}");
+    assert!(cases.values().sum::<usize>() > 1500, "{cases:?}");
     assert_eq!(cases.len(), 6, "{cases:?}");
 }
 
@@ -328,6 +328,44 @@ fn what_is_missing_cut_short_or_too_long_is_noticed() {
         let least = if end == End::Closed { 3 } else { 0 };
         assert!(refused >= least, "the end of the log was taken away, {refused} times noticed");
     }
+}
+
+#[test]
+fn a_truncation_that_meets_a_damaged_snapshot_forgets_no_producer() {
+    let written = written(End::Closed);
+    let bases: Vec<i64> =
+        written.files.keys().filter(|path| kind(path) == "log").map(|path| base(path)).collect();
+    let newest = bases[bases.len() - 1];
+    let mut files = written.files.clone();
+    let snapshot = place().path.join(format!("{newest:020}.snapshot"));
+    files.get_mut(&snapshot).unwrap()[9] ^= 4;
+    let mut sim = Sim::new(3);
+    let machine = sim.add_machine();
+    sim.add_disk(machine, DirId(0), "/data");
+    for (path, content) in &files {
+        sim.put_file(machine, DirId(0), path, content).unwrap();
+    }
+    let actor = sim.start(machine, ShardId(0));
+    let shard = sim.shard(actor);
+    sim.run(actor, async move {
+        let (log, _) = Log::open(&shard, place(), config(), &Cache::new(1 << 20)).await.unwrap();
+        let end = log.marks().log_end;
+        let damage: Rc<RefCell<Vec<Damage>>> = Rc::default();
+        let heard = damage.clone();
+        log.on_notice(move |notice| match notice {
+            Notice::Damaged(damage) => heard.borrow_mut().push(damage),
+            Notice::Failed(failed) => panic!("{failed}"),
+        });
+        assert_eq!(log.truncate_to(end - 2).await.unwrap(), end - 2);
+        assert!(damage.borrow().iter().any(|damage| damage.file == snapshot));
+        let leader = LeaderAppend { epoch: 9, origin: Origin::Client, now: shard.wall_time() };
+        let last = log.marks().log_end / 2 - 1;
+        assert!(log.append(&batch(last), leader).unwrap().duplicate);
+    });
+}
+
+fn base(path: &Path) -> i64 {
+    path.file_stem().unwrap().to_str().unwrap().parse().unwrap()
 }
 
 #[test]

@@ -173,10 +173,13 @@ impl Log {
             let path = place.offset_file(*base, SNAPSHOT);
             let snapshot =
                 read_file(io, place, &path).await.map_err(|error| ReadError::Io { file: path, error })?;
-            if let Some(found) = snapshot.and_then(|bytes| Producers::decode(&bytes, now)) {
+            let Some(snapshot) = snapshot else { continue };
+            if let Some(found) = Producers::decode(&snapshot, now) {
                 (producers, since) = (found, n + 1);
                 break;
             }
+            let path = place.offset_file(*base, SNAPSHOT);
+            self.damaged(&path, 0, "its checksum fails; the producers are read from the segments before");
         }
         bases.truncate(since);
         for before in bases.into_iter().skip(1).rev() {
