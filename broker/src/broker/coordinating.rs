@@ -371,7 +371,9 @@ impl Broker {
 
     /// Records are durable, or are not.
     fn go_on(&self, coordinating: &Rc<Coordinating>, then: Then, result: Result<(), ErrorCode>) {
-        if matches!(result, Err(ErrorCode::KafkaStorageError | ErrorCode::NotLeaderOrFollower)) {
+        // A disk that is full refuses, and takes records again later; what has failed or is closed does not, and may lack what is in force here.
+        let has_failed = coordinating.partition.log().failed().is_some();
+        if has_failed || matches!(result, Err(ErrorCode::NotLeaderOrFollower)) {
             coordinating.progress.set(Progress::Ended);
         }
         let result = result.map_err(append_failure);

@@ -407,6 +407,12 @@ impl World {
         let (ledger, before) = (self.ledger.clone(), acknowledged(&self.ledger));
         self.steps(FULL_STEPS_MAX, || acknowledged(&ledger) > before);
         assert!(acknowledged(&self.ledger) > before, "there is room again, and nothing is acknowledged");
+        if self.plan.groups > 0 {
+            let committed = |ledger: &Ledger| ledger.tally(|_| {}).commits;
+            let before = committed(&self.ledger);
+            self.steps(FULL_STEPS_MAX, || committed(&ledger) > before);
+            assert!(committed(&self.ledger) > before, "there is room again, and no offset is committed");
+        }
         self.tally(|tally| tally.emptied += 1);
     }
 
