@@ -21,6 +21,8 @@ pub mod calls;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod group;
 pub mod http;
 pub mod kafka;

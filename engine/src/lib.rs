@@ -9,6 +9,8 @@
 //! - [`records`]: the records inside a batch, in every codec.
 
 pub mod batch;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod io;
 pub mod limits;
 pub mod log;

@@ -146,7 +146,7 @@ pub fn random_id(io: &Io) -> Uuid {
 }
 
 /// What a `meta.properties` says.
-struct Meta {
+pub(super) struct Meta {
     cluster_id: String,
     node_id: i32,
     directory_id: Uuid,
@@ -170,7 +170,7 @@ impl Meta {
         Self::parse(&text).map(Some).map_err(|why| DataDirError::Foreign { path: file.clone(), why })
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let values: BTreeMap<&str, &str> = text
             .lines()
             .map(str::trim)

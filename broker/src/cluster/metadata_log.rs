@@ -156,7 +156,7 @@ impl MetadataLog {
 type Replayed = (Image, u64, Vec<Arc<Topic>>);
 
 /// The image of a log's content, where its last whole record ends, and the topics that records of it delete.
-fn replay(content: &[u8]) -> Result<Replayed, (usize, String)> {
+pub(super) fn replay(content: &[u8]) -> Result<Replayed, (usize, String)> {
     let mut image = Image::default();
     let mut deleted = Vec::new();
     let mut end = 0;

@@ -11,6 +11,8 @@ mod controller;
 #[cfg(test)]
 mod crash_tests;
 mod data_dirs;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 mod image;
 mod metadata_log;
 mod record;

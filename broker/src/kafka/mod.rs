@@ -15,6 +15,8 @@ mod to_kafka;
 
 pub use from_kafka::{Taken, from_kafka, is_kafkas};
 pub use kraft::{Cluster, KraftTopic, ReplicaState};
+#[cfg(any(test, fuzzing))]
+pub(crate) use offset_files::fuzzed as fuzz_offset_file;
 pub use to_kafka::{Returned, to_kafka};
 
 use crate::cluster::{DataDirError, MetadataError};

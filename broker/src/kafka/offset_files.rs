@@ -39,6 +39,14 @@ pub(super) fn text(offsets: &Offsets) -> String {
     text
 }
 
+/// For `crate::fuzz`: what is read is written as it was read.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzzed(bytes: &str) {
+    if let Some(offsets) = parse(bytes) {
+        assert_eq!(parse(&text(&offsets)), Some(offsets));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -37,6 +37,9 @@ pub(super) struct Checkpoint {
 /// The name of the file in the partition's directory.
 pub(super) const CHECKPOINT_FILE: &str = "ringlog.checkpoint";
 
+/// No log comes as far: half of all offsets there are.
+pub(super) const OFFSET_MAX: Offset = i64::MAX >> 1;
+
 const MAGIC: &[u8; 8] = b"ringlogC";
 const VERSION: u32 = 1;
 
@@ -63,6 +66,17 @@ impl Checkpoint {
         file.extend_from_slice(&crc32c::crc32c(&body).to_be_bytes());
         file.extend_from_slice(&body);
         file
+    }
+
+    /// Whether its numbers fit each other: what is appended after it would not otherwise.
+    pub(super) fn makes_sense(&self) -> bool {
+        let span = self.offset - self.segment.min(self.offset);
+        (0..=OFFSET_MAX).contains(&self.log_start)
+            && (0..=OFFSET_MAX).contains(&self.offset)
+            && (0..=self.offset).contains(&self.segment)
+            && span <= i64::from(i32::MAX) + 1
+            && self.pos <= u64::from(u32::MAX)
+            && (self.max_timestamp < 0 || (self.segment..self.offset).contains(&self.max_timestamp_offset))
     }
 
     /// Reads a file's bytes; `None` if they are not a whole checkpoint of a known version.

@@ -32,6 +32,8 @@ mod config;
 mod epochs;
 mod error;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 mod locating;
 mod marks;
 mod notices;

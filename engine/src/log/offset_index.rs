@@ -45,6 +45,11 @@ impl OffsetIndex {
         self.entries.len()
     }
 
+    /// The last batch that is in it: its last offset, and where it begins.
+    pub(super) fn last(&self) -> Option<(Offset, u64)> {
+        self.entries.last().map(|entry| (self.base + i64::from(entry.relative), u64::from(entry.pos)))
+    }
+
     /// The start of a batch at or before the one that holds this offset.
     pub(super) fn lookup(&self, offset: Offset) -> u32 {
         let relative = offset - self.base;

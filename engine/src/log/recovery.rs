@@ -1,7 +1,7 @@
 //! Opening a log: trust up to the checkpoint, scan from there, cut off what is not whole, and only then accept appends.
 
 use super::append::SMALLEST_EPOCH;
-use super::checkpoint::{CHECKPOINT_FILE, Checkpoint};
+use super::checkpoint::{CHECKPOINT_FILE, Checkpoint, OFFSET_MAX};
 use super::epochs::Epochs;
 use super::error::OpenError;
 use super::files::{
@@ -223,7 +223,7 @@ impl Files {
 pub(super) fn offset_and_suffix(name: &str) -> Option<(Offset, &str)> {
     let (digits, suffix) = name.split_once('.')?;
     let offset: Offset = digits.parse().ok()?;
-    (digits.len() == 20 && offset >= 0).then_some((offset, suffix))
+    (digits.len() == 20 && (0..=OFFSET_MAX).contains(&offset)).then_some((offset, suffix))
 }
 
 /// What is there of a checkpoint.
@@ -388,6 +388,7 @@ impl Recovery {
         let Some(bytes) = bytes else { return Ok(Found::Missing) };
         let what = "its checksum fails; the log is checked from its newest sealed segments on, and starts with its first segment";
         Ok(Checkpoint::decode(&bytes)
+            .filter(Checkpoint::makes_sense)
             .map_or(Found::Damaged(Damage { file: path, pos: 0, what }), Found::Whole))
     }
 
@@ -398,6 +399,12 @@ impl Recovery {
         let times = TimeIndex::decode(base, &checkpoint.times)?;
         let producers = Producers::decode(&checkpoint.producers, self.created)?;
         let epochs = Epochs::decode(std::str::from_utf8(&checkpoint.epochs).ok()?)?;
+        // What comes next goes behind all entries of the indexes.
+        let fits = offsets.last().is_none_or(|(last, pos)| last < checkpoint.offset && pos < checkpoint.pos)
+            && times.last().is_none_or(|(_, last)| last < checkpoint.offset);
+        if !fits {
+            return None;
+        }
         (self.producers, self.epochs) = (producers, epochs);
         let mut segment = Segment::new(base, checkpoint.created);
         segment.indexes = Some(Indexes { offsets, times, bytes_since_entry: 0 });
@@ -429,6 +436,8 @@ impl Recovery {
         next: Option<Offset>,
         was_sealed: bool,
     ) -> Result<(), OpenError> {
+        // Where offsets have gaps one may lie before it: what is in it, even if that is nothing, comes after the gap.
+        self.end = self.end.max(base);
         let path = self.place.offset_file(base, LOG);
         // It may begin with a gap.
         self.end = self.end.max(base);

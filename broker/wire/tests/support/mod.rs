@@ -3,6 +3,8 @@
 // Each test file is a crate of its own and uses its part of this.
 #![allow(dead_code, reason = "shared by several test crates, each of which uses some of it")]
 
+pub(crate) mod fuzz;
+
 use bytes::Bytes;
 use ringlog_wire::schema::{FieldSchema, Kind, MessageSchema, StructSchema, Value};
 use ringlog_wire::{

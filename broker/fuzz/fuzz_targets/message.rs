@@ -1,0 +1,7 @@
+//! Every request and response in every version.
+#![no_main]
+
+#[path = "../../wire/tests/support/mod.rs"]
+mod support;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| support::fuzz::message(data));

@@ -1,0 +1,4 @@
+//! A snapshot of producers.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ringlog_engine::fuzz::producers(data));
