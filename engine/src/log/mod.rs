@@ -32,6 +32,7 @@ mod config;
 mod epochs;
 mod error;
 mod files;
+mod follow;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzed;
 mod locating;
@@ -61,6 +62,7 @@ pub use close::{is_removed, remove_directory, remove_partition};
 pub use config::{Durability, LogConfig, TimestampType};
 pub use epochs::EpochEnd;
 pub use error::{AppendError, LogFailed, OpenError, ReadError};
+pub use follow::{Answer, Ask, FollowError, Follower, Taken, refusal};
 pub use marks::Marks;
 pub use notices::{Damage, Notice};
 pub use read::{ReadLimit, ReadPart, ReadParts};
