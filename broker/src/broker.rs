@@ -14,6 +14,7 @@ mod tests;
 
 pub use identity::{remove_leftovers, topic_of};
 pub use offline::Offline;
+pub use opening::Recovery;
 pub use reading::{Fetch, ReadResult};
 
 use crate::api;
@@ -60,6 +61,7 @@ struct Inner {
     opening_now: Cell<usize>,
     removing: Cell<usize>,
     offline: RefCell<OfflineParts>,
+    recovery: RefCell<Recovery>,
     /// Changes of the metadata that the controller, if it is here, carries out.
     changing: Cell<usize>,
     changed: Event,
@@ -153,6 +155,7 @@ impl Broker {
             opening_now: Cell::new(0),
             removing: Cell::new(0),
             offline: RefCell::default(),
+            recovery: RefCell::default(),
             changing: Cell::new(0),
             producer_ids: RefCell::new(0..0),
             controller: RefCell::new(None),

@@ -7,7 +7,7 @@ mod groups;
 
 pub use groups::GroupFigures;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Recovery};
 use ringlog_engine::io::Counters;
 use ringlog_wire::{ApiKey, ErrorCode};
 use std::cell::{Cell, RefCell};
@@ -129,6 +129,7 @@ struct Snapshot {
     groups: GroupFigures,
     /// Partitions whose log could not be opened.
     unopened: usize,
+    recovery: Recovery,
 }
 
 /// One partition's figures.
@@ -187,6 +188,7 @@ impl Snapshot {
             partitions: partitions.collect(),
             groups: broker.group_figures(),
             unopened: broker.unopened(),
+            recovery: broker.recovery(),
         }
     }
 }
@@ -441,6 +443,13 @@ fn partitions(out: &mut Text, shards: &[Snapshot]) {
         "counter",
         "Places where stored bytes were found not to be what was written.",
         shards.iter().map(|shard| shard.damaged).sum::<u64>(),
+    );
+    let scanned = shards.iter().map(|shard| shard.recovery.scanned_bytes).sum();
+    out.one(
+        "ringlog_recovery_scanned_bytes_total",
+        "counter",
+        "Bytes of batches checked when logs were opened: none after a clean stop.",
+        scanned,
     );
     type Figure = (&'static str, &'static str, fn(&PartitionSizes) -> i128);
     let figures: [Figure; 6] = [

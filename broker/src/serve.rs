@@ -5,7 +5,7 @@
 //!   every shard: opens its partitions ◀─ image ─────┘─▶ listens ─▶ "ready" ─▶ … ─▶ drains ─▶ closes its logs
 //! ```
 
-use crate::broker::{Broker, Parts, remove_leftovers};
+use crate::broker::{Broker, Parts, Recovery, remove_leftovers};
 use crate::calls::MeshEnds;
 use crate::cluster::{Controller, DataDirs, MetadataLog, metadata_is_there};
 use crate::config::{BrokerConfig, ListenAddress};
@@ -15,11 +15,14 @@ use crate::metrics::Scrapes;
 use ringlog_engine::io::host::{self, Host, IoChoice, Reservation};
 use ringlog_engine::log::Cache;
 use ringlog_engine::shard::{self, Mesh, Placement, Shard, ShardId, Stop, mesh_ends};
+use std::cell::Cell;
 use std::fmt;
 use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Serves until `stop` is asked. Writes one line to `ready` when clients can connect.
 pub fn serve(
@@ -96,13 +99,18 @@ async fn serve_shard<W: Write + Send + 'static>(
     let cache = Cache::new(process.config.cache_bytes / usize::from(mesh.shards()));
     let broker = Broker::start(Parts { shard, mesh, config: process.config.clone(), cache });
     process.scrapes.serve(&broker);
+    let began = broker.shard().now();
+    let opening = Rc::new(Cell::new(true));
+    broker.shard().spawn(report_progress(broker.clone(), opening.clone()));
     let mut result = match id {
         ShardId(0) => lead(&broker).await,
         _ => Ok(()),
     };
     // Who connects meets a shard that knows the topics and whom to ask for more.
     process.gate.pass(result.is_ok()).await;
+    opening.set(false);
     if process.gate.all_well() {
+        report_recovery(&broker, broker.shard().now().since(began));
         result = listen(&broker, &process.addresses);
     }
     process.gate.pass(result.is_ok()).await;
@@ -120,6 +128,34 @@ async fn serve_shard<W: Write + Send + 'static>(
     broker.close().await;
     process.gate.pass(true).await;
     result
+}
+
+/// While a shard opens its logs: how far it has come, now and then.
+async fn report_progress(broker: Broker, opening: Rc<Cell<bool>>) {
+    loop {
+        broker.shard().sleep(PROGRESS_EVERY).await;
+        if !opening.get() {
+            return;
+        }
+        let Recovery { opened, waiting, scanned_bytes, .. } = broker.recovery();
+        let all = opened + waiting;
+        let shard = broker.shard().id().0;
+        eprintln!("shard {shard}: {opened} of {all} partitions open, {scanned_bytes} bytes of log scanned");
+    }
+}
+
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// One line for each shard that has logs.
+fn report_recovery(broker: &Broker, took: Duration) {
+    let Recovery { opened, scanned_bytes, cut_bytes, segments_removed, .. } = broker.recovery();
+    if opened > 0 {
+        let shard = broker.shard().id().0;
+        eprintln!(
+            "recovered shard {shard}: partitions={opened} ms={} scanned_bytes={scanned_bytes} cut_bytes={cut_bytes} segments_removed={segments_removed}",
+            took.as_millis()
+        );
+    }
 }
 
 fn listen(broker: &Broker, addresses: &[SocketAddr]) -> Result<(), ServeError> {

@@ -123,6 +123,11 @@ impl Broker {
         self.owned(&self.image()).iter().filter(|id| !open.contains_key(id) && !opening.contains(id)).count()
     }
 
+    /// What opening logs has come to so far.
+    pub fn recovery(&self) -> Recovery {
+        Recovery { waiting: self.0.opening.borrow().len(), ..*self.0.recovery.borrow() }
+    }
+
     async fn open(&self, id: PartitionId) {
         let image = self.image();
         let Some(topic) = image.topic_by_id(ringlog_wire::Uuid(id.topic)) else { return };
@@ -138,6 +143,7 @@ impl Broker {
         };
         let log = match opened {
             Ok((log, recovered)) => {
+                self.0.recovery.borrow_mut().add(recovered);
                 if recovered.torn || recovered.segments_removed > 0 {
                     let (name, end) = (folder(topic, id.index), log.marks().log_end);
                     eprintln!(
@@ -213,6 +219,30 @@ impl Broker {
                 );
             }
         }
+    }
+}
+
+/// What a shard's logs needed to be opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Recovery {
+    /// Logs that are open.
+    pub opened: usize,
+    /// Logs still to be opened.
+    pub waiting: usize,
+    /// Bytes of batches that were checked: none after a clean stop.
+    pub scanned_bytes: u64,
+    /// Bytes past the last whole batch that were cut off, most of them space prepared for more.
+    pub cut_bytes: u64,
+    /// Segments removed because they lay past a damaged one.
+    pub segments_removed: usize,
+}
+
+impl Recovery {
+    fn add(&mut self, log: Recovered) {
+        self.opened += 1;
+        self.scanned_bytes += log.scanned_bytes;
+        self.cut_bytes += log.cut_bytes;
+        self.segments_removed += log.segments_removed;
     }
 }
 
