@@ -1,14 +1,18 @@
-"""kill -9 under load: what was acknowledged is there after the restart, once and in order.
+"""kill -9 under load: what was acknowledged is there after the restart, once and in order. And what a start has to scan.
 
-`crash.py --rounds N`: N kills for each acks level, idempotent and not. Producers on several connections write numbered messages; at
-a random instant the broker is killed and started again on the same directory; another client reads everything back.
+`crash.py --kills N`: N kills for each acks level, half of them in each of its cases. Producers on several connections write numbered
+messages; at a random instant the broker is killed and started again on the same directory; another client reads everything back.
+Nine in ten kills must meet requests that are not acknowledged. N = 200 is the nightly size.
 """
 
 import argparse
+import math
 import random
+import re
 import sys
 import threading
 import time
+import urllib.request
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -24,11 +28,20 @@ CASES = (
     ("1", False, {}),
     ("1", False, {"log.segment.bytes": 1048576, "durability": "replicated"}),
 )
+# A topic is read back whole after each kill; the next one begins after so many.
+KILLS_PER_TOPIC = 10
+# The share of kills that must meet requests in flight.
+IN_FLIGHT_LEAST = 0.9
 # The broker is killed this long after its producers began, at most.
 LOAD_SECONDS = 0.6
 # Nothing more comes when nothing has come this many times, for this long each.
 SILENCES = 50
 SILENCE_SECONDS = 0.2
+# Of a log, what the kills that look at the scan write first, and what a start may scan of it: what is between two checkpoints, and
+# what was written while the last was on its way.
+SCAN_LOG_BYTES = 64 << 20
+SCAN_BYTES_MAX = (16 << 20) + (8 << 20)
+SCAN_VALUE_BYTES = 100_000
 
 
 class Writer(threading.Thread):
@@ -119,14 +132,23 @@ def check(records, acknowledged, idempotent, what):
             raise AssertionError(f"{what}: partition {partition} has a hole in its offsets")
 
 
-def crash(broker, topic, acks, idempotent, rounds, seed):
-    dice = random.Random(seed)
+def make_topic(broker, topic):
     admin = AdminClient({"bootstrap.servers": broker.address})
     admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(30)
-    acknowledged = {partition: [] for partition in range(PARTITIONS)}
-    first = 0
-    in_flight = 0
-    for _ in range(rounds):
+
+
+def crash(broker, name, acks, idempotent, kills, seed):
+    dice = random.Random(seed)
+    in_flight = count = 0
+    what = f"acks={acks} idempotent={idempotent}"
+    topics = {}
+    for kill in range(kills):
+        topic = f"{name}-{kill // KILLS_PER_TOPIC}"
+        if topic not in topics:
+            make_topic(broker, topic)
+            topics[topic] = {partition: [] for partition in range(PARTITIONS)}
+            first = 0
+        acknowledged = topics[topic]
         writers = [
             Writer(broker.address, topic, partition % PARTITIONS, first, acks, idempotent) for partition in range(PRODUCERS)
         ]
@@ -139,30 +161,94 @@ def crash(broker, topic, acks, idempotent, rounds, seed):
         for writer in writers:
             writer.drain()
             acknowledged[writer.partition] += writer.acknowledged
+            count += len(writer.acknowledged)
         first = max(writer.next for writer in writers)
-        check(read_all(broker.address, topic, acknowledged), acknowledged, idempotent, f"acks={acks} idempotent={idempotent}")
-    return in_flight, sum(map(len, acknowledged.values()))
+        check(read_all(broker.address, topic, acknowledged), acknowledged, idempotent, what)
+    # The kills after it have left each topic as it was.
+    for topic, acknowledged in topics.items():
+        check(read_all(broker.address, topic, acknowledged), acknowledged, idempotent, what)
+    if in_flight < math.floor(IN_FLIGHT_LEAST * kills):
+        raise AssertionError(f"{what}: only {in_flight} of {kills} kills met requests in flight")
+    return in_flight, count
+
+
+def scanned(broker):
+    """Bytes of batches that the broker had to look at when it started."""
+    metrics = urllib.request.urlopen(f"http://{broker.http}/metrics", timeout=10).read().decode()
+    return int(re.search(r"^ringlog_recovery_scanned_bytes_total (\d+)", metrics, re.M)[1])
+
+
+def scan(broker):
+    """After a kill a start scans what the checkpoint leaves, however long the log is; after a clean stop nothing."""
+    topic = "scan"
+    make_topic(broker, topic)
+    acknowledged = {partition: [] for partition in range(PARTITIONS)}
+    most = 0
+    for turn in range(2):
+        delivered = []
+        producer = Producer({"bootstrap.servers": broker.address, "acks": "all", "linger.ms": 5, "log_level": 0})
+        for number in range(PARTITIONS * SCAN_LOG_BYTES // SCAN_VALUE_BYTES):
+            value = b"%d" % number + b" " * SCAN_VALUE_BYTES
+            while True:
+                try:
+                    producer.produce(topic, value, partition=number % PARTITIONS, on_delivery=lambda *told: delivered.append(told))
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+            producer.poll(0)
+        producer.flush(60)
+        for error, message in delivered:
+            if error is not None:
+                raise AssertionError(f"scan: {error}")
+            acknowledged[message.partition()].append((message.offset(), int(message.value())))
+        broker.kill()
+        broker.start()
+        found = scanned(broker)
+        if found > PARTITIONS * SCAN_BYTES_MAX:
+            raise AssertionError(f"scan {turn}: {found} bytes scanned after a kill")
+        most = max(most, found)
+        broker.stop()
+        broker.start()
+        if scanned(broker) != 0:
+            raise AssertionError(f"scan {turn}: {scanned(broker)} bytes scanned after a clean stop")
+        check(read_all(broker.address, topic, acknowledged), acknowledged, False, "scan")
+    if most == 0:
+        raise AssertionError("scan: no start had anything to scan, so the count counts nothing")
+    return most, sum(map(len, acknowledged.values()))
 
 
 def main():
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--rounds", type=int, default=50)
+    arguments.add_argument("--kills", type=int, default=50, help="for each acks level")
     arguments.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     arguments = arguments.parse_args()
     print(f"seed {arguments.seed}")
     cases = records = 0
+    met, killed = {}, {}
     for acks, idempotent, settings in CASES:
+        kills = arguments.kills // sum(level == acks for level, _, _ in CASES)
         with new_broker(settings) as broker:
-            topic = f"crash-{acks}-{cases}"
             try:
-                in_flight, count = crash(broker, topic, acks, idempotent, arguments.rounds, arguments.seed + cases)
+                in_flight, count = crash(broker, f"crash-{acks}-{cases}", acks, idempotent, kills, arguments.seed + cases)
             except AssertionError:
                 print(broker.log_tail(), file=sys.stderr)
                 raise
         print(
-            f"acks={acks} idempotent={idempotent} {settings}: {arguments.rounds} kills, {in_flight} with requests in flight, "
-            f"{count} acknowledged messages, none lost"
+            f"acks={acks} idempotent={idempotent} {settings}: {kills} kills, {in_flight} with requests in flight, "
+            f"{count} acknowledged messages, none lost",
+            flush=True,
         )
+        met[acks] = met.get(acks, 0) + in_flight
+        killed[acks] = killed.get(acks, 0) + kills
+        cases += 1
+        records += count
+    for acks, kills in killed.items():
+        print(f"acks={acks}: {kills} kills, {met[acks]} with requests in flight")
+    # What a broker scans is asked of ringlog alone.
+    if new_broker().name == "ringlog":
+        with new_broker() as broker:
+            most, count = scan(broker)
+        print(f"scan: {count} messages of {SCAN_VALUE_BYTES} bytes; at most {most} bytes scanned after a kill, 0 after a clean stop")
         cases += 1
         records += count
     print(f"clients/crash: cases={cases} records={records}")
