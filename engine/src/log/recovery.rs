@@ -100,7 +100,10 @@ impl Log {
         // Where none was found, one is written below, at the active segment; until then nothing is sealed, nor removed.
         let recovers_from =
             checkpointed.unwrap_or(*segments.first_key_value().expect("recovery leaves a segment").0);
-        let marks = Marks { log_start: log_start.min(end), durable: end, written: end, log_end: end };
+        // Records were deleted up to an offset that damage has since put past the end. The checkpoint must not say so any longer:
+        // what is appended now would be behind it.
+        let (log_start, checkpointed) = (log_start.min(end), checkpointed.filter(|_| log_start <= end));
+        let marks = Marks { log_start, durable: end, written: end, log_end: end };
         marks.check();
         let active = segments.last_key_value().expect("recovery leaves a segment").1;
         let tail = Tail::new(active.base, active.size, partial, end);
