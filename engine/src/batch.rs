@@ -192,7 +192,7 @@ pub fn is_other_magic(bytes: &[u8]) -> bool {
 /// Checks a whole batch: CRC, and that counts and offsets agree (Kafka's `LogValidator`). Records are not looked at.
 pub fn verify(batch: &[u8]) -> Result<Header, BatchError> {
     let header = Header::parse(batch)?;
-    if batch.len() != header.total_len() || crc32c::crc32c(&batch[ATTRIBUTES_AT..]) != header.crc {
+    if batch.len() != header.total_len() || crc_fast::crc32_iscsi(&batch[ATTRIBUTES_AT..]) != header.crc {
         return Err(BatchError::Corrupt);
     }
     if header.codec().is_none() {
@@ -223,7 +223,7 @@ pub fn stamp_log_append_time(batch: &mut [u8], now_ms: i64) {
     let attributes = i16::from_be_bytes([batch[ATTRIBUTES_AT], batch[ATTRIBUTES_AT + 1]]) | LOG_APPEND_TIME;
     batch[ATTRIBUTES_AT..ATTRIBUTES_AT + 2].copy_from_slice(&attributes.to_be_bytes());
     batch[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&now_ms.to_be_bytes());
-    let crc = crc32c::crc32c(&batch[ATTRIBUTES_AT..]);
+    let crc = crc_fast::crc32_iscsi(&batch[ATTRIBUTES_AT..]);
     batch[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
 }
 

@@ -339,7 +339,7 @@ impl Builder {
         batch.extend(length.to_be_bytes());
         batch.extend((-1_i32).to_be_bytes());
         batch.push(2);
-        batch.extend(crc32c::crc32c(&checked).to_be_bytes());
+        batch.extend(crc_fast::crc32_iscsi(&checked).to_be_bytes());
         batch.extend(checked);
         batch.into()
     }

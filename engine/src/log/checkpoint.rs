@@ -63,7 +63,7 @@ impl Checkpoint {
         file.extend_from_slice(MAGIC);
         file.extend_from_slice(&VERSION.to_be_bytes());
         file.extend_from_slice(&(body.len() as u32).to_be_bytes());
-        file.extend_from_slice(&crc32c::crc32c(&body).to_be_bytes());
+        file.extend_from_slice(&crc_fast::crc32_iscsi(&body).to_be_bytes());
         file.extend_from_slice(&body);
         file
     }
@@ -87,7 +87,7 @@ impl Checkpoint {
         }
         let len = reader.u32()? as usize;
         let crc = reader.u32()?;
-        if reader.0.len() != len || crc32c::crc32c(reader.0) != crc {
+        if reader.0.len() != len || crc_fast::crc32_iscsi(reader.0) != crc {
             return None;
         }
         let mut number = || reader.i64();

@@ -172,7 +172,7 @@ impl Producers {
             }
         }
         let body = [&count.to_be_bytes()[..], &entries].concat();
-        let crc = crc32c::crc32c(&body);
+        let crc = crc_fast::crc32_iscsi(&body);
         [&VERSION.to_be_bytes()[..], &crc.to_be_bytes(), &body].concat()
     }
 
@@ -181,7 +181,7 @@ impl Producers {
         let mut rest = bytes;
         let version = i16::from_be_bytes(take(&mut rest)?);
         let crc = u32::from_be_bytes(take(&mut rest)?);
-        if version != VERSION || crc32c::crc32c(rest) != crc {
+        if version != VERSION || crc_fast::crc32_iscsi(rest) != crc {
             return None;
         }
         let count = i32::from_be_bytes(take(&mut rest)?);
