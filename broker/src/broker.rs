@@ -24,7 +24,7 @@ use crate::config::{BrokerConfig, TopicConfig};
 use crate::metrics::Metrics;
 use crate::net::{CloseReason, Limits, Listeners, NewConnection, Peer, PendingReply, Requests};
 use crate::partition::{Acks, Appending, Partition, PartitionId, Waiter};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use coordinating::{Coordinators, Questions};
 use loads::Loads;
 use offline::OfflineParts;
@@ -529,6 +529,10 @@ impl Requests for Broker {
 
     fn cost(&self, start: &[u8], len: usize) -> usize {
         api::cost(start, len)
+    }
+
+    fn memory(&self, start: &Bytes, len: usize) -> BytesMut {
+        api::memory(self, start, len)
     }
 
     fn dispatch(&self, peer: &Rc<Peer>, frame: Bytes) -> PendingReply {

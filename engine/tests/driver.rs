@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ringlog_engine::io::buf::{BLOCK, aligned};
 use ringlog_engine::io::host::{Host, IoChoice};
 use ringlog_engine::io::sim::Sim;
@@ -184,13 +184,13 @@ fn a_large_body_is_received_whole_and_a_cancelled_receive_loses_nothing() {
             }
         }
         let rest = body.len() - head.len();
-        let received = io.recv_exact(socket.clone(), Bytes::from(head), rest).await.unwrap();
+        let received = io.recv_exact(socket.clone(), BytesMut::from(&head[..]), rest).await.unwrap();
         assert!(received == body);
-        let nothing = io.recv_exact(socket.clone(), Bytes::from_static(b"all"), 0).await.unwrap();
+        let nothing = io.recv_exact(socket.clone(), BytesMut::from("all"), 0).await.unwrap();
         assert_eq!(nothing, "all", "what is there already is not waited for");
         let client = sender.join().unwrap();
         drop(client);
-        assert_eq!(io.recv_exact(socket.clone(), Bytes::new(), 5).await.unwrap(), "");
+        assert_eq!(io.recv_exact(socket.clone(), BytesMut::new(), 5).await.unwrap(), "");
         io.close_socket(socket).await.unwrap();
     });
 }

@@ -40,8 +40,9 @@ pub use fetch_session::Sessions;
 
 use crate::broker::Broker;
 use crate::net::{Part, Peer, PendingReply, Reply};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ringlog_engine::io::Instant;
+use ringlog_engine::io::buf::aligned_past;
 use ringlog_wire as wire;
 use ringlog_wire::{ApiKey, Message, Reader, Request, RequestHeader};
 use std::future::Future;
@@ -129,6 +130,12 @@ pub fn cost(start: &[u8], len: usize) -> usize {
     const REQUEST_BYTES_ABOUT: usize = 512;
     let factor = key_of(start).and_then(served).map_or(1, |api| api.memory_factor);
     REQUEST_BYTES_ABOUT + len * factor
+}
+
+/// Memory for a large request of which the start is here.
+pub fn memory(broker: &Broker, start: &Bytes, len: usize) -> BytesMut {
+    let past_block = produce::past_block(broker, start);
+    past_block.map_or_else(|| BytesMut::with_capacity(len), |past| aligned_past(len, past))
 }
 
 fn key_of(frame: &[u8]) -> Option<i16> {

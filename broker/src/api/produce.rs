@@ -5,17 +5,18 @@
 //! not keep a receive buffer.
 
 use super::{Context, Dispatched, decode};
-use crate::broker::PendingAnswer;
+use crate::broker::{Broker, PendingAnswer};
 use crate::calls::{Acknowledged, Answer, Call};
 use crate::group::OFFSETS_TOPIC;
 use crate::net::Reply;
 use crate::partition::{Acks, AppendRefusal, PartitionId};
 use bytes::Bytes;
 use ringlog_engine::batch;
+use ringlog_engine::io::buf::BLOCK;
 use ringlog_engine::shard::ShardId;
 use ringlog_wire::produce::{
-    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
-    TopicProduceResponse,
+    BatchIndexAndErrorMessage, LoneRecords, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+    TopicProduceData, TopicProduceResponse,
 };
 use ringlog_wire::{ByteString, ErrorCode, Reader, Records};
 use std::collections::BTreeMap;
@@ -43,6 +44,18 @@ pub(super) fn dispatch(context: Context, mut reader: Reader<'_>) -> Dispatched {
             None => context.answered(Reply::Nothing),
         }
     }))
+}
+
+/// For a request for one partition of this shard, how far past a multiple of 4 KiB its body has to lie in memory, so that the log
+/// can write its batch from there.
+pub(super) fn past_block(broker: &Broker, start: &Bytes) -> Option<usize> {
+    let found = LoneRecords::find(start)?;
+    let image = broker.image();
+    let topic =
+        if found.topic.is_empty() { image.topic_by_id(found.topic_id) } else { image.topic(&found.topic) }?;
+    let partition = broker.partition(PartitionId::new(topic.id, found.partition))?;
+    // As if no other batch came before it: if one does, this one is copied.
+    Some(partition.log().past_block() + BLOCK - found.at % BLOCK)
 }
 
 fn first_error(topics: &[TopicProduceResponse]) -> Option<ErrorCode> {

@@ -236,7 +236,7 @@ impl Connection {
                     let cost = self.requests.cost(input.body_start(), len);
                     let taken = self.limits.large_request_memory.take(cost);
                     let held = input.keep_while(taken, false).await.expect(NOT_UNTIL_CLOSED);
-                    match input.large_body(len).await {
+                    match input.large_body(len, &*self.requests).await {
                         Ok(body) => (body, false, Some(held)),
                         Err(end) => return end.into(),
                     }

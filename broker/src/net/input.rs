@@ -12,7 +12,7 @@
 //! ```
 
 use super::connection::Control;
-use super::{AHEAD_BYTES_MAX, LARGE_FRAME_BYTES};
+use super::{AHEAD_BYTES_MAX, LARGE_FRAME_BYTES, LARGE_START_BYTES, Requests};
 use bytes::{Buf, Bytes, BytesMut};
 use ringlog_engine::io::{Io, Op, Outcome, Socket, Stream};
 use std::collections::VecDeque;
@@ -63,7 +63,7 @@ pub(super) enum End {
 }
 
 const LENGTH_BYTES: usize = 4;
-/// What every request has: its length, then the API's key and version. [`Requests::cost`](super::Requests::cost) needs no more.
+/// What every request has: its length, then the API's key and version. [`Requests::cost`] needs no more.
 const START_BYTES: usize = LENGTH_BYTES + 4;
 
 impl Input {
@@ -111,7 +111,7 @@ impl Input {
     }
 
     /// Receives the rest of the large body that [`Input::next`] has just announced.
-    pub(super) async fn large_body(&mut self, len: usize) -> Result<Bytes, End> {
+    pub(super) async fn large_body(&mut self, len: usize, requests: &dyn Requests) -> Result<Bytes, End> {
         self.disarm().await;
         while self.held.len() < LENGTH_BYTES + len && self.take_ahead() {
             self.fill_held(LENGTH_BYTES + len);
@@ -120,16 +120,29 @@ impl Input {
         if self.held.len() >= len {
             return Ok(self.held.split_to(len).freeze());
         }
-        let head = self.held.split().freeze();
-        let rest = len - head.len();
-        self.control.large_body_began(self.io.now(), rest);
+        self.control.large_body_began(self.io.now(), len - self.held.len());
+        let mut start = self.held.split();
+        if start.len() < LARGE_START_BYTES {
+            let missing = LARGE_START_BYTES - start.len();
+            start = self.receive_exactly(start, missing).await?.into();
+        }
+        let start = start.freeze();
+        let mut body = requests.memory(&start, len);
+        body.extend_from_slice(&start);
+        let body = self.receive_exactly(body, len - start.len()).await?;
+        self.control.frame_ended();
+        Ok(body)
+    }
+
+    /// Receives this many bytes more than there are.
+    async fn receive_exactly(&mut self, into: BytesMut, len: usize) -> Result<Bytes, End> {
+        let whole = into.len() + len;
         let stream =
-            self.stream.insert(self.io.start(Op::RecvExact { socket: self.socket.clone(), head, len: rest }));
+            self.stream.insert(self.io.start(Op::RecvExact { socket: self.socket.clone(), into, len }));
         let outcome = stream.next().await;
         self.stream = None;
-        self.control.frame_ended();
         match outcome.into_bytes() {
-            Ok(body) if body.len() == len => Ok(body),
+            Ok(bytes) if bytes.len() == whole => Ok(bytes),
             Ok(_) => Err(self.ended(End::Closed)),
             Err(_) => Err(self.ended(End::Failed)),
         }
@@ -250,7 +263,7 @@ impl Input {
     fn receive(&mut self) -> Stream {
         let socket = self.socket.clone();
         if std::mem::take(&mut self.after_large) && self.held.is_empty() {
-            return self.io.start(Op::RecvExact { socket, head: Bytes::new(), len: START_BYTES });
+            return self.io.start(Op::RecvExact { socket, into: BytesMut::new(), len: START_BYTES });
         }
         self.io.recv(socket)
     }

@@ -16,7 +16,7 @@ mod output;
 pub use connection::CloseReason;
 pub use listener::Listeners;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ringlog_engine::io::{File, Socket};
 use ringlog_engine::shard::sync::{Credits, Permit};
 use std::cell::RefCell;
@@ -34,6 +34,9 @@ pub trait Requests: 'static {
     /// Bytes of request memory to hold while the request runs. `start` is what has come of its body, which has this
     /// length.
     fn cost(&self, start: &[u8], len: usize) -> usize;
+
+    /// Memory for a large body of this length, of which the start is here: empty, with room for all of it.
+    fn memory(&self, start: &Bytes, len: usize) -> BytesMut;
 
     /// Starts one request. Called in the order of arrival; whatever must happen in that order (the append of a
     /// produce) has happened when this returns. The bytes may lie in a shared receive buffer while the request
@@ -155,6 +158,8 @@ pub struct Limits {
 
 /// From this many bytes on a body is received into memory of its own instead of through shared buffers.
 pub const LARGE_FRAME_BYTES: usize = 64 * 1024;
+/// So much of a large body is looked at to choose the memory for it.
+const LARGE_START_BYTES: usize = 512;
 
 /// Bytes taken from a client ahead of the request being answered; then its socket is left alone.
 const AHEAD_BYTES_MAX: usize = 64 * 1024;

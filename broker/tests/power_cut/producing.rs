@@ -177,8 +177,9 @@ impl Producer {
     }
 
     fn batch(&mut self, number: u64, records: i32, identity: Option<(i64, i16, i32)>) -> Bytes {
-        // Many small ones, some of several blocks.
+        // Many small ones, some of several blocks, now and then one that the log keeps where it came.
         let most = [20, 100, 100, 1500, 6000][self.random.index(5)];
+        let mut large = self.random.one_in(40);
         let mut builder = Builder::new(Codec::None);
         if let Some((id, epoch, sequence)) = identity {
             builder = builder.producer(id, epoch, sequence);
@@ -187,7 +188,8 @@ impl Producer {
         for _ in 0..records {
             let mut value = number.to_be_bytes().to_vec();
             let filler = self.random.bits().to_be_bytes();
-            let len = usize::try_from(self.random.within(8, most)).unwrap();
+            let (least, most) = if std::mem::take(&mut large) { (65_000, 130_000) } else { (8, most) };
+            let len = usize::try_from(self.random.within(least, most)).unwrap();
             value.extend(filler.iter().cycle().take(len));
             builder.push(timestamp, None, Some(&value), &[]);
         }

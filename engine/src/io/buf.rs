@@ -8,11 +8,16 @@ pub const BLOCK: usize = 4096;
 /// An empty buffer with room for at least `capacity` bytes, whose first byte lies at a multiple of [`BLOCK`].
 /// Filling it up to `capacity` does not move it.
 pub fn aligned(capacity: usize) -> BytesMut {
+    aligned_past(capacity, 0)
+}
+
+/// As [`aligned`], but the first byte lies this many bytes past a multiple of [`BLOCK`].
+pub fn aligned_past(capacity: usize, past: usize) -> BytesMut {
     // `advance` moves over filled bytes only, hence the first block's zeroes.
     let mut buffer = BytesMut::with_capacity(capacity + BLOCK);
     buffer.resize(BLOCK, 0);
-    let past = buffer.as_ptr().addr() % BLOCK;
-    buffer.advance((BLOCK - past) % BLOCK);
+    let lies = buffer.as_ptr().addr() % BLOCK;
+    buffer.advance((BLOCK + past % BLOCK - lies) % BLOCK);
     buffer.clear();
     buffer
 }
@@ -30,6 +35,13 @@ mod tests {
             assert!(buffer.is_empty());
             buffer.resize(capacity, 7);
             assert_eq!(buffer.as_ptr(), at, "{capacity} bytes fit");
+            for past in [1, 100, BLOCK - 1] {
+                let mut buffer = aligned_past(capacity, past);
+                let at = buffer.as_ptr();
+                assert_eq!(at.addr() % BLOCK, past);
+                buffer.resize(capacity, 7);
+                assert_eq!(buffer.as_ptr(), at, "{capacity} bytes fit");
+            }
         }
     }
 }

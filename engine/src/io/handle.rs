@@ -5,7 +5,7 @@ use super::{
     Completion, Counters, DirEntry, DirId, Driver, File, FileMode, Instant, Listener, Notifier, Op, Outcome,
     Socket, Space, SyncItem, Token, Wait, WallTime,
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -128,8 +128,8 @@ impl Io {
     }
 
     /// [`Op::RecvExact`].
-    pub async fn recv_exact(&self, socket: Socket, head: Bytes, len: usize) -> io::Result<Bytes> {
-        self.run(Op::RecvExact { socket, head, len }).await.into_bytes()
+    pub async fn recv_exact(&self, socket: Socket, into: BytesMut, len: usize) -> io::Result<Bytes> {
+        self.run(Op::RecvExact { socket, into, len }).await.into_bytes()
     }
 
     /// [`Op::Send`].

@@ -1,7 +1,7 @@
 //! Operations and what comes of them.
 
 use super::{DirId, File, FileMode, Listener, Socket, Space};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
@@ -49,10 +49,10 @@ pub enum Op {
     /// The bytes lie in a shared receive buffer: consume or copy them soon, they starve others while held.
     /// At most one `Recv` or `RecvExact` is pending on a socket.
     Recv { socket: Socket },
-    /// Receive exactly `len` more bytes into memory of their own that begins with a copy of `head` (what came of the
-    /// body before its length was known), for large bodies: [`Outcome::Received`] with `head.len() + len` bytes,
-    /// fewer only at the end of stream.
-    RecvExact { socket: Socket, head: Bytes, len: usize },
+    /// Receive exactly `len` more bytes behind those that `into` holds (what came of a large body before its length was
+    /// known), and without moving it where it has room for them: [`Outcome::Received`] with all of them, fewer only at
+    /// the end of stream.
+    RecvExact { socket: Socket, into: BytesMut, len: usize },
     /// Send all of these bytes in order: [`Outcome::Count`]. At most one `Send` or `SendFile` is pending on a socket.
     Send { socket: Socket, parts: Vec<Bytes> },
     /// Send `len` bytes of a [`FileMode::Cached`] file from `pos` without copying them: [`Outcome::Count`].

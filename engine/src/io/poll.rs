@@ -299,13 +299,16 @@ impl Driver for PollDriver {
             Op::Accept { listener } => self.begin_input(token, listener.0, Input::Accept),
             Op::Recv { socket } => self.begin_input(token, socket, Input::Recv),
             // Asked for nothing a socket would wait for something.
-            Op::RecvExact { head, len: 0, .. } => {
-                self.done.push(Completion { token, outcome: Outcome::Received(Ok(head)), more: false });
+            Op::RecvExact { into, len: 0, .. } => {
+                self.done.push(Completion {
+                    token,
+                    outcome: Outcome::Received(Ok(into.freeze())),
+                    more: false,
+                });
             }
-            Op::RecvExact { socket, head, len } => {
-                let len = head.len() + len;
-                let mut buffer = BytesMut::with_capacity(len);
-                buffer.extend_from_slice(&head);
+            Op::RecvExact { socket, into: mut buffer, len } => {
+                buffer.reserve(len);
+                let len = buffer.len() + len;
                 self.begin_input(token, socket, Input::Exact { buffer, len });
             }
             Op::Send { socket, parts } => {

@@ -489,13 +489,16 @@ impl Driver for UringDriver {
             Op::Accept { listener } => self.begin(token, Work::Accept { listener }),
             Op::Recv { socket } => self.begin(token, Work::Recv { socket }),
             // Asked for nothing a socket would wait for something.
-            Op::RecvExact { head, len: 0, .. } => {
-                self.done.push(Completion { token, outcome: Outcome::Received(Ok(head)), more: false });
+            Op::RecvExact { into, len: 0, .. } => {
+                self.done.push(Completion {
+                    token,
+                    outcome: Outcome::Received(Ok(into.freeze())),
+                    more: false,
+                });
             }
-            Op::RecvExact { socket, head, len } => {
-                let len = head.len() + len;
-                let mut buffer = BytesMut::with_capacity(len);
-                buffer.extend_from_slice(&head);
+            Op::RecvExact { socket, into: mut buffer, len } => {
+                buffer.reserve(len);
+                let len = buffer.len() + len;
                 self.begin(token, Work::Exact { socket, buffer, len });
             }
             Op::Send { socket, parts } => {

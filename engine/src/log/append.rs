@@ -53,6 +53,9 @@ impl Log {
     /// Appends what a client or a coordinator sent: one batch. It is checked, gets the log's next offsets and the leader's
     /// epoch, and lies in the tail buffer when this returns; [`Log::wait_written`] and [`Log::wait_durable`] tell
     /// when it may be acknowledged.
+    ///
+    /// A batch of 64 KiB and more may be kept in the memory it came in, for as long as the cache holds it: that must not be
+    /// memory others wait for.
     pub fn append(&self, batches: &Bytes, as_leader: LeaderAppend) -> Result<Appended, AppendError> {
         let mut state = self.0.state.borrow_mut();
         let state = &mut *state;
@@ -88,10 +91,14 @@ impl Log {
         if let Some(now) = log_append_time {
             header.max_timestamp = now;
         }
-        let placed = self.place(state, &batches[..header.total_len()], &header, as_leader.now)?;
-        batch::stamp(placed, header.base_offset, as_leader.epoch);
-        if let Some(now) = log_append_time {
-            batch::stamp_log_append_time(placed, now);
+        let tail = self.tail_for(state, &header, as_leader.now);
+        // The time is stamped into all of the batch: its CRC is made anew.
+        if log_append_time.is_some() || !tail.take_over(batches, &header, &self.0.cache) {
+            let placed = tail.place(batches, header.base_offset..header.next_offset(), &self.0.cache);
+            batch::stamp(placed, header.base_offset, header.leader_epoch);
+            if let Some(now) = log_append_time {
+                batch::stamp_log_append_time(placed, now);
+            }
         }
         state.took(&header, as_leader.now);
         self.start_writer(state);
@@ -141,7 +148,8 @@ impl Log {
         let mut at = 0;
         for header in &headers {
             let len = header.total_len();
-            self.place(state, &batches[at..at + len], header, now)?;
+            let tail = self.tail_for(state, header, now);
+            tail.place(&batches[at..at + len], header.base_offset..header.next_offset(), &self.0.cache);
             state.took(header, now);
             at += len;
         }
@@ -150,16 +158,17 @@ impl Log {
         Ok(Appended { base_offset, last_offset, duplicate: false, log_append_time: None, sync_first })
     }
 
-    /// Places a batch at the end of the log, in a new segment if the active one is full for it.
-    fn place<'a>(
-        &self,
-        state: &'a mut State,
-        batch: &[u8],
-        header: &Header,
-        now: WallTime,
-    ) -> Result<&'a mut [u8], AppendError> {
+    /// How far past a multiple of 4 KiB the next batch will lie in its file. A large batch ([`Log::append`]) whose memory lies so
+    /// is written from where it is.
+    pub fn past_block(&self) -> usize {
+        let state = self.0.state.borrow();
+        state.tails.back().expect("the active segment has a tail").past_block()
+    }
+
+    /// The tail buffer a batch goes to: that of a new segment if the active one is full for it.
+    fn tail_for<'a>(&self, state: &'a mut State, header: &Header, now: WallTime) -> &'a mut Tail {
         let incoming = Incoming {
-            len: batch.len(),
+            len: header.total_len(),
             last_offset: header.last_offset(),
             max_timestamp: header.max_timestamp,
         };
@@ -168,8 +177,7 @@ impl Log {
         }
         let interval = state.config.index_interval_bytes;
         state.active_mut().note(header, interval);
-        let tail = state.tails.back_mut().expect("the active segment has a tail");
-        Ok(tail.place(batch, header.base_offset..header.next_offset(), &self.0.cache))
+        state.tails.back_mut().expect("the active segment has a tail")
     }
 
     /// Begins a new segment. Its file is created by the writer when it gets there; until then batches gather in its tail.

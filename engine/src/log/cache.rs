@@ -16,7 +16,7 @@ struct Inner {
     bytes_max: usize,
     /// What the chunks are charged for.
     bytes: usize,
-    /// Those of them that lie in no arena: too large.
+    /// Those of them that lie in no arena: too large, or where a client's request came.
     own_bytes: usize,
     arenas: Arenas,
     /// Every chunk that was put in, oldest first.
@@ -27,6 +27,8 @@ struct Entry {
     chunks: Weak<Chunks>,
     number: u64,
     charge: usize,
+    /// Of it, what lies in no arena.
+    own: usize,
 }
 
 impl Cache {
@@ -69,31 +71,29 @@ impl Cache {
         self.0.borrow_mut().arenas.give_back(room);
     }
 
-    /// Puts in a log's next chunk. `charge` is the memory it keeps from being freed.
-    pub(super) fn push(&self, chunks: &Rc<Chunks>, chunk: Chunk, charge: usize) {
+    /// Puts in a log's next chunk, which keeps `copied` bytes of a room from being used again, and memory of its own.
+    pub(super) fn push(&self, chunks: &Rc<Chunks>, chunk: Chunk, copied: usize) {
         let mut inner = self.0.borrow_mut();
+        let inner = &mut *inner;
+        let charge = copied + chunk.rest.len();
+        let own = chunk.rest.len() + if copied > inner.arenas.arena_bytes() { copied } else { 0 };
         let number = chunks.push(chunk);
         inner.bytes += charge;
-        inner.own_bytes += inner.own(charge);
-        inner.queue.push_back(Entry { chunks: Rc::downgrade(chunks), number, charge });
+        inner.own_bytes += own;
+        inner.queue.push_back(Entry { chunks: Rc::downgrade(chunks), number, charge, own });
         while inner.bytes > inner.bytes_max && inner.evict() {}
-        if inner.own(charge) > 0 {
+        if own > 0 {
             inner.make_room_beside_arenas();
         }
     }
 }
 
 impl Inner {
-    /// Of what a chunk is charged, what lies in no arena.
-    fn own(&self, charge: usize) -> usize {
-        if charge > self.arenas.arena_bytes() { charge } else { 0 }
-    }
-
     /// Lets go of the oldest chunk; false if there is none.
     fn evict(&mut self) -> bool {
         let Some(oldest) = self.queue.pop_front() else { return false };
         self.bytes -= oldest.charge;
-        self.own_bytes -= self.own(oldest.charge);
+        self.own_bytes -= oldest.own;
         if let Some(chunks) = oldest.chunks.upgrade() {
             chunks.evict(oldest.number);
         }
@@ -132,7 +132,7 @@ struct ChunkList {
     next_number: u64,
 }
 
-/// Whole batches that lie side by side in one segment.
+/// Whole batches that lie side by side in one segment; or one, of which `bytes` is the start and `rest` the rest.
 #[derive(Clone)]
 pub(super) struct Chunk {
     pub(super) segment: Offset,
@@ -140,6 +140,7 @@ pub(super) struct Chunk {
     pub(super) base_offset: Offset,
     pub(super) next_offset: Offset,
     pub(super) bytes: Bytes,
+    pub(super) rest: Bytes,
 }
 
 impl Chunks {
@@ -193,7 +194,14 @@ mod tests {
             let bytes = room.split_to(room.len()).freeze();
             cache.give_back(room);
             let charge = bytes.len();
-            let chunk = Chunk { segment: 0, pos: 0, base_offset: offset, next_offset: offset + 1, bytes };
+            let chunk = Chunk {
+                segment: 0,
+                pos: 0,
+                base_offset: offset,
+                next_offset: offset + 1,
+                bytes,
+                rest: Bytes::new(),
+            };
             cache.push(&chunks, chunk, charge);
             assert!(cache.bytes() <= budget, "round {round} holds {}", cache.bytes());
         }

@@ -24,7 +24,7 @@ pub struct ReadLimit {
 /// Whole batches in order; the first one contains the offset asked for. Empty when there is nothing (yet) to read.
 #[derive(Debug, Clone, Default)]
 pub struct ReadParts {
-    /// Where the bytes are.
+    /// Where the bytes are. A batch may begin in one part and end in the next.
     pub parts: Vec<ReadPart>,
     /// How many there are in all parts.
     pub bytes: usize,
@@ -44,6 +44,13 @@ pub enum ReadPart {
         /// How many.
         len: usize,
     },
+}
+
+impl ReadLimit {
+    /// How many bytes more than these.
+    fn room(&self, parts: &ReadParts) -> usize {
+        self.bytes_max.saturating_sub(parts.bytes)
+    }
 }
 
 impl ReadParts {
@@ -142,22 +149,14 @@ impl Log {
     fn read_memory(&self, from: Offset, limit: ReadLimit) -> Result<Option<ReadParts>, ReadError> {
         let Some(first) = self.0.chunks.nth_from(from, 0) else { return Ok(None) };
         let mut parts = ReadParts::default();
-        let start = self.place_in_chunk(&first, from);
+        let mut start = self.place_in_chunk(&first, from);
         let mut chunk = first;
-        let mut start = start;
         for n in 1.. {
-            let room = limit.bytes_max - parts.bytes.min(limit.bytes_max);
-            let at_least_one = limit.at_least_one && parts.bytes == 0;
-            let run = run_of_batches(&chunk.bytes[start..], from, limit.up_to, room, at_least_one);
-            let run = run.map_err(|pos| ReadError::Corrupt {
-                file: self.log_path(chunk.segment),
-                pos: chunk.pos + (start + pos) as u64,
-                offset: from,
-            })?;
-            let whole = run.end == chunk.bytes.len() - start;
-            if !run.is_empty() {
-                parts.push(chunk.bytes.slice(start + run.start..start + run.end));
-            }
+            let whole = if chunk.rest.is_empty() {
+                self.read_chunk(&chunk, start, from, limit, &mut parts)?
+            } else {
+                read_lone_batch(chunk, limit, &mut parts)
+            };
             if !whole {
                 break;
             }
@@ -166,6 +165,30 @@ impl Log {
             start = 0;
         }
         Ok(Some(parts))
+    }
+
+    /// Reads the batches from `start` on that the reader gets; returns whether those were all.
+    fn read_chunk(
+        &self,
+        chunk: &Chunk,
+        start: usize,
+        from: Offset,
+        limit: ReadLimit,
+        parts: &mut ReadParts,
+    ) -> Result<bool, ReadError> {
+        let room = limit.room(parts);
+        let at_least_one = limit.at_least_one && parts.bytes == 0;
+        let run = run_of_batches(&chunk.bytes[start..], from, limit.up_to, room, at_least_one);
+        let run = run.map_err(|pos| ReadError::Corrupt {
+            file: self.log_path(chunk.segment),
+            pos: chunk.pos + (start + pos) as u64,
+            offset: from,
+        })?;
+        let whole = run.end == chunk.bytes.len() - start;
+        if !run.is_empty() {
+            parts.push(chunk.bytes.slice(start + run.start..start + run.end));
+        }
+        Ok(whole)
     }
 
     /// A batch of the chunk at or before the offset, from the index: so that few headers have to be walked.
@@ -298,6 +321,18 @@ impl Log {
         let Some(segment) = state.segments.get_mut(&base) else { return Ok(None) };
         Ok(Some(segment.cached.get_or_insert(file).clone()))
     }
+}
+
+/// Reads a chunk that is one batch, in two parts, if the reader gets it; returns whether.
+fn read_lone_batch(chunk: Chunk, limit: ReadLimit, parts: &mut ReadParts) -> bool {
+    let len = chunk.bytes.len() + chunk.rest.len();
+    let fits = len <= limit.room(parts) || (limit.at_least_one && parts.bytes == 0);
+    if chunk.base_offset >= limit.up_to || !fits {
+        return false;
+    }
+    parts.push(chunk.bytes);
+    parts.push(chunk.rest);
+    true
 }
 
 /// Up to this many bytes of a file are read into memory rather than sent from where they are.

@@ -11,9 +11,19 @@
 //! consumers at the tail are served. The memory behind it goes on as the arena, beginning with a copy of the
 //! last partly filled block (at most 4,095 bytes), since that block is written again. It is a room in one of the shard's
 //! arenas ([`super::arenas`]), and what was not used of it goes back there when nothing more comes.
+//!
+//! A large batch whose memory happens to lie as its bytes will lie in the file, block by block, is not copied: all but its
+//! first and its last block are written from where they are ([`Tail::take_over`]), and the tail buffer goes on behind it.
+//! [`Tail::past_block`] tells who is about to receive one how it has to lie.
+//!
+//! ```text
+//!   file    |partial|--head-->|<-- middle: whole blocks -->|--last->  (partial of what comes next)
+//!   memory  [   arena        ][ the batch, where it came   ][ arena
+//! ```
 
 use super::Offset;
 use super::cache::Cache;
+use crate::batch::{self, HEADER_LEN, Header};
 use crate::limits::{ARENA_BYTES_MAX, ARENA_BYTES_MIN, BLOCK};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -46,16 +56,33 @@ pub(super) struct Block {
     pub(super) pos: u64,
     /// Whole 4 KiB blocks, zero past the end of the last batch.
     pub(super) bytes: Bytes,
+    /// One large batch that was not copied goes on here: whole blocks each, behind `bytes`.
+    pub(super) more: Vec<Bytes>,
     /// The batches in it that no earlier block had.
     pub(super) fresh: Range<usize>,
+    /// Of that large batch, what lies behind `bytes`.
+    pub(super) rest: Bytes,
     /// Their offsets.
     pub(super) offsets: Range<Offset>,
 }
 
+/// A batch of this many bytes and more is worth two writes of one block to be spared the copy.
+pub(super) const TAKE_OVER_BYTES_MIN: usize = 64 << 10;
+
 impl Block {
     /// Where in the file its last batch ends.
     pub(super) fn end_pos(&self) -> u64 {
-        self.pos + self.fresh.end as u64
+        self.pos + (self.fresh.end + self.rest.len()) as u64
+    }
+
+    /// Bytes of whole blocks.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() + self.more.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    /// Bytes of batches that no earlier block had.
+    pub(super) fn fresh_bytes(&self) -> usize {
+        self.fresh.len() + self.rest.len()
     }
 }
 
@@ -84,15 +111,62 @@ impl Tail {
         } else if whole_blocks(self.arena.len() + batch.len()) > self.arena.capacity() {
             let grown = self.arena_bytes.max(self.arena.capacity()) * 2;
             self.arena_bytes = grown.clamp(ARENA_BYTES_MIN, ARENA_BYTES_MAX);
-            let full = self.freeze();
-            self.ready_bytes += full.fresh.len();
-            self.ready.push_back(full);
+            self.freeze_ahead();
             self.begin(batch.len(), offsets.start, cache);
         }
         let at = self.arena.len();
         self.arena.extend_from_slice(batch);
         self.fresh_offsets.end = offsets.end;
         &mut self.arena[at..]
+    }
+
+    /// How far past a multiple of [`BLOCK`] the next batch will lie in the file.
+    pub(super) fn past_block(&self) -> usize {
+        let at = if self.arena.is_empty() { self.partial.len() } else { self.arena.len() };
+        at % BLOCK as usize
+    }
+
+    /// Places a batch without copying it, if it is large and its memory lies as it will lie in the file: only what shares a block
+    /// with other bytes, or gets the stamps of `header`, is copied. False if it has to be copied.
+    pub(super) fn take_over(&mut self, batch: &Bytes, header: &Header, cache: &Cache) -> bool {
+        const BLOCK_BYTES: usize = BLOCK as usize;
+        let lies = batch.as_ptr().addr() % BLOCK_BYTES;
+        if batch.len() < TAKE_OVER_BYTES_MIN || lies != self.past_block() {
+            return false;
+        }
+        if !self.arena.is_empty() {
+            self.freeze_ahead();
+        }
+        let mut head = BLOCK_BYTES - self.partial.len();
+        if head < HEADER_LEN {
+            head += BLOCK_BYTES;
+        }
+        let middle = head..batch.len() - (batch.len() - head) % BLOCK_BYTES;
+        self.begin(head, header.base_offset, cache);
+        let at = self.arena.len();
+        self.arena.extend_from_slice(&batch[..head]);
+        batch::stamp(&mut self.arena[at..], header.base_offset, header.leader_epoch);
+        let mut block = self.freeze();
+        assert!(self.partial.is_empty(), "the head ends with its block");
+        block.offsets = header.base_offset..header.next_offset();
+        self.arena_pos += middle.len() as u64;
+        block.more.push(batch.slice(middle.clone()));
+        if middle.end < batch.len() {
+            self.begin(batch.len() - middle.end, header.next_offset(), cache);
+            self.arena.extend_from_slice(&batch[middle.end..]);
+            block.more.push(self.freeze().bytes);
+        }
+        block.rest = batch.slice(head..);
+        self.ready_bytes += block.fresh_bytes();
+        self.ready.push_back(block);
+        true
+    }
+
+    /// Makes a block of the arena, to be written before what comes next.
+    fn freeze_ahead(&mut self) {
+        let full = self.freeze();
+        self.ready_bytes += full.fresh_bytes();
+        self.ready.push_back(full);
     }
 
     /// Bytes placed that no block taken so far holds.
@@ -103,7 +177,7 @@ impl Tail {
     /// Where in the file the next block's valid bytes will end, if there is one.
     pub(super) fn next_block_end(&self) -> Option<u64> {
         if let Some(block) = self.ready.front() {
-            return Some(block.pos + block.bytes.len() as u64);
+            return Some(block.pos + block.len() as u64);
         }
         (!self.arena.is_empty()).then(|| self.arena_pos + whole_blocks(self.arena.len()) as u64)
     }
@@ -111,7 +185,7 @@ impl Tail {
     /// The next block to write: all that has been placed since the last, up to the size of an arena.
     pub(super) fn take_block(&mut self) -> Option<Block> {
         if let Some(block) = self.ready.pop_front() {
-            self.ready_bytes -= block.fresh.len();
+            self.ready_bytes -= block.fresh_bytes();
             return Some(block);
         }
         (!self.arena.is_empty()).then(|| self.freeze())
@@ -150,7 +224,9 @@ impl Tail {
         let block = Block {
             pos: self.arena_pos,
             bytes,
+            more: Vec::new(),
             fresh: self.fresh..valid,
+            rest: Bytes::new(),
             offsets: self.fresh_offsets.clone(),
         };
         self.arena_pos += whole as u64;

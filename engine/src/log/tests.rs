@@ -2,6 +2,7 @@
 
 mod driver;
 mod files;
+mod large;
 mod races;
 mod taken_over;
 mod world;

@@ -9,7 +9,9 @@ use crate::io::{File, FileMode, Op, Space, SyncItem, is_no_space};
 use crate::limits::BLOCK;
 #[cfg(ringlog_plant)]
 use crate::plant::{self, Plant};
+use bytes::Bytes;
 use std::io;
+use std::iter;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -109,15 +111,16 @@ impl Log {
     }
 
     async fn write_block(&self, base: Offset, file: File, block: Block) -> bool {
-        let len = block.fresh.len();
+        let len = block.fresh_bytes();
         let chunk = Chunk {
             segment: base,
             pos: block.pos + block.fresh.start as u64,
             base_offset: block.offsets.start,
             next_offset: block.offsets.end,
             bytes: block.bytes.slice(block.fresh.clone()),
+            rest: block.rest.clone(),
         };
-        let (pos, end) = (block.pos, block.pos + block.bytes.len() as u64);
+        let (pos, end) = (block.pos, block.pos + block.len() as u64);
         let (space, cuts): (_, Vec<u64>) = self.segment_mut(base, |segment| {
             let space = segment.prepared.written(pos, end);
             // What is only allocated meets here what has been written before.
@@ -128,7 +131,8 @@ impl Log {
         let written =
             Written { range: pos..end, space, size: block.end_pos(), next_offset: block.offsets.end };
         self.0.state.borrow_mut().in_flight = len;
-        self.0.cache.push(&self.0.chunks, chunk, block.bytes.len());
+        let copied = block.len() - block.more.first().map_or(0, Bytes::len);
+        self.0.cache.push(&self.0.chunks, chunk, copied);
         #[cfg(ringlog_plant)]
         if plant::is(Plant::AcknowledgeBeforeTheWriteCompletes) {
             self.has_written(base, &file, written.clone());
@@ -156,20 +160,26 @@ impl Log {
         true
     }
 
-    /// Writes a block of batches: as one operation, or as several where a direct write of all would leave the core. Those are in
-    /// flight together; no two of them touch one block.
+    /// Writes a block of batches: as one operation, or as several where a batch lies in memory of its own or a direct write of
+    /// all would leave the core. Those are in flight together; no two of them touch one block.
     async fn write_parts(&self, file: &File, block: Block, cuts: Vec<u64>) -> io::Result<()> {
         let io = self.0.shard.io();
-        let Block { pos, mut bytes, .. } = block;
-        let mut from = pos;
-        let mut parts = Vec::new();
-        for cut in cuts {
-            let part = bytes.split_to((cut - from) as usize);
-            parts.push(io.start(Op::Write { file: file.clone(), pos: from, bytes: part }));
-            from = cut;
+        let mut pos = block.pos;
+        let mut parts = Vec::with_capacity(1);
+        for mut bytes in iter::once(block.bytes).chain(block.more) {
+            let end = pos + bytes.len() as u64;
+            for cut in &cuts {
+                if !(pos + 1..end).contains(cut) {
+                    continue;
+                }
+                let part = bytes.split_to((cut - pos) as usize);
+                parts.push(io.start(Op::Write { file: file.clone(), pos, bytes: part }));
+                pos = *cut;
+            }
+            parts.push(io.start(Op::Write { file: file.clone(), pos, bytes }));
+            pos = end;
         }
-        let last = io.write(file.clone(), from, bytes).await;
-        let mut result = last.map(drop);
+        let mut result = Ok(());
         for mut part in parts {
             // All are waited for: what failed must not be still on its way when the log goes offline.
             let written = part.next().await.into_count().map(drop);

@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ringlog_engine::batch::HEADER_LEN;
+use ringlog_engine::io::buf::aligned_past;
 use ringlog_engine::io::sim::Random;
 
 /// What a batch is made of.
@@ -17,12 +18,15 @@ pub(crate) struct Made {
 }
 
 impl Made {
-    /// The batch as a client sends it: base offset 0, no leader epoch.
-    pub(crate) fn encode(&self, random: &mut Random) -> Bytes {
+    /// The batch as a client sends it: base offset 0, no leader epoch. One that is kept in the memory it comes in, `past_block`
+    /// bytes past a block, if `large`.
+    pub(crate) fn encode(&self, random: &mut Random, large: bool, past_block: usize) -> Bytes {
         let records = i32::try_from(random.within(1, 20)).unwrap();
-        // Many small ones, some of several blocks, now and then a large one.
+        // Many small ones, some of several blocks.
         let most = [200, 200, 2000, 9000, 30_000][random.index(5)];
-        let body_len = usize::try_from(random.within(16, most)).unwrap();
+        let most = if large { LARGE_BYTES_MAX } else { most };
+        let least = if large { 64 << 10 } else { 16 };
+        let body_len = usize::try_from(random.within(least, most)).unwrap();
         let (producer, sequence) = self.producer.unwrap_or((-1, -1));
         let mut after_crc = BytesMut::new();
         after_crc.put_i16(0);
@@ -40,7 +44,7 @@ impl Made {
             fill = fill.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             after_crc.put_u8(fill as u8);
         }
-        let mut batch = BytesMut::new();
+        let mut batch = aligned_past(CRC_END + after_crc.len(), past_block);
         batch.put_i64(0);
         batch.put_i32(i32::try_from(CRC_END - LENGTH_END + after_crc.len()).unwrap());
         batch.put_i32(-1);
@@ -51,5 +55,7 @@ impl Made {
     }
 }
 
+/// The largest batch.
+pub(crate) const LARGE_BYTES_MAX: u64 = 130_000;
 const LENGTH_END: usize = 12;
 const CRC_END: usize = 21;

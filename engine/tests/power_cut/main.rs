@@ -119,7 +119,7 @@ impl World {
         let config = LogConfig {
             segment_bytes: [40_000, 100_000, 1 << 20][self.random.index(3)],
             index_interval_bytes: [1, 4096][self.random.index(2)],
-            max_message_bytes: 40_000,
+            max_message_bytes: 2 * batches::LARGE_BYTES_MAX as u32,
             // The wall clock jumps, and batches are sent again after it has.
             timestamp_after_max_ms: u64::MAX,
             durability: [Durability::Fsync, Durability::Replicated][self.random.index(2)],
@@ -250,6 +250,7 @@ async fn process(shard: Shard, books: Books, plan: Plan, progress: Rc<Progress>,
             epoch: plan.epoch,
             random: Random::new(random.bits()),
             stopping: progress.stopping.clone(),
+            large_batches: u64::from(plan.config.segment_bytes) >= 2 * batches::LARGE_BYTES_MAX,
         };
         for producer in 0..plan.producers {
             spawn(&shard, &at_work, work().produce(producer % 2 == 0));

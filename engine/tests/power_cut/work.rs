@@ -22,6 +22,8 @@ pub(crate) struct Work {
     pub(crate) epoch: i32,
     pub(crate) random: Random,
     pub(crate) stopping: Rc<Cell<bool>>,
+    /// The segments hold such.
+    pub(crate) large_batches: bool,
 }
 
 impl Work {
@@ -43,7 +45,8 @@ impl Work {
                 producer: producer.map(|(id, sequence, _)| (id, sequence)),
                 timestamp: self.shard.wall_time().0,
             };
-            let sent = made.encode(&mut self.random);
+            let large = self.large_batches && self.random.one_in(30);
+            let sent = made.encode(&mut self.random, large, self.log.past_block());
             let appended = match self.log.append(&sent, leader(self.epoch, self.shard.wall_time())) {
                 Ok(appended) => appended,
                 Err(AppendError::Busy) => {

@@ -1,9 +1,14 @@
 //! Produce: append records.
 
+use bytes::Bytes;
 use bytestring::ByteString;
 
+use crate::api::ApiKey;
 use crate::error::ErrorCode;
-use crate::message::{Request, messages};
+use crate::field::Field;
+use crate::header::RequestHeader;
+use crate::message::{Message, Request, messages};
+use crate::reader::Reader;
 use crate::records::Records;
 use crate::uuid::Uuid;
 
@@ -109,4 +114,83 @@ messages! {
 
 impl Request for ProduceRequest {
     type Response = ProduceResponse;
+}
+
+/// Where a Produce request for one partition has its records, as its first bytes tell: a broker may choose the memory for the
+/// rest before it has come. All of it is to be checked when the whole request is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoneRecords {
+    /// The topic's name; empty where the version names topics by id.
+    pub topic: ByteString,
+    /// The topic's id; zero where the version names topics by name.
+    pub topic_id: Uuid,
+    /// The partition.
+    pub partition: i32,
+    /// Where in the frame (without its length prefix) the records begin.
+    pub at: usize,
+}
+
+impl LoneRecords {
+    /// Looks at the start of a frame. `None` if it is another request, has several partitions, or the records begin later.
+    pub fn find(start: &Bytes) -> Option<LoneRecords> {
+        let mut reader = Reader::new(start);
+        let header = RequestHeader::read(&mut reader).ok()?;
+        let schema = ProduceRequest::SCHEMA;
+        if header.api() != Some(ApiKey::Produce) || !schema.versions.contains(header.api_version) {
+            return None;
+        }
+        reader.version = header.api_version;
+        reader.flexible = schema.flexible.contains(header.api_version);
+        Option::<ByteString>::read(&mut reader).ok()?; // transactional_id
+        i16::read(&mut reader).ok()?; // acks
+        i32::read(&mut reader).ok()?; // timeout_ms
+        if reader.length().ok()? != Some(1) {
+            return None;
+        }
+        let (topic, topic_id) = if header.api_version >= 13 {
+            (ByteString::new(), Uuid::read(&mut reader).ok()?)
+        } else {
+            (ByteString::read(&mut reader).ok()?, Uuid::default())
+        };
+        if reader.length().ok()? != Some(1) {
+            return None;
+        }
+        let partition = i32::read(&mut reader).ok()?;
+        reader.length().ok()?;
+        Some(LoneRecords { topic, topic_id, partition, at: reader.position() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::Part;
+
+    #[test]
+    fn lone_records_are_found_from_the_first_bytes_of_every_version() {
+        let records = Bytes::from(vec![0xEE; 300]);
+        let partition = |index| PartitionProduceData { index, records: Records::Bytes(records.clone()) };
+        for version in 3..=13 {
+            let (name, id) = if version >= 13 { ("", Uuid([7; 16])) } else { ("topic", Uuid::default()) };
+            let request = |partitions: Vec<PartitionProduceData>| {
+                let topic = TopicProduceData { name: name.into(), topic_id: id, partition_data: partitions };
+                let request = ProduceRequest { acks: -1, topic_data: vec![topic], ..Default::default() };
+                let mut frame = Vec::new();
+                for part in crate::encode_request(version, 1, Some("client"), &request).unwrap() {
+                    let Part::Bytes(part) = part else { panic!("in memory") };
+                    frame.extend_from_slice(&part);
+                }
+                Bytes::from(frame).slice(4..)
+            };
+            let frame = request(vec![partition(3)]);
+            let found = LoneRecords::find(&frame).unwrap();
+            assert_eq!((&*found.topic, found.topic_id, found.partition), (name, id, 3), "v{version}");
+            assert_eq!(frame.slice(found.at..found.at + 300), records, "v{version}");
+            assert_eq!(LoneRecords::find(&frame.slice(..found.at)), Some(found.clone()));
+            for len in 0..found.at {
+                assert_eq!(LoneRecords::find(&frame.slice(..len)), None, "v{version}, {len} bytes");
+            }
+            assert_eq!(LoneRecords::find(&request(vec![partition(0), partition(1)])), None, "v{version}");
+        }
+    }
 }

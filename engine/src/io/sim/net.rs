@@ -193,9 +193,10 @@ impl World {
                 }
             }
             Op::Recv { socket } => self.start_recv(socket.id(), Recv { driver, token, exact: None }),
-            Op::RecvExact { socket, head, len } => {
-                let want = head.len() + len;
-                let exact = Some((BytesMut::from(&head[..]), want));
+            Op::RecvExact { socket, into: mut buffer, len } => {
+                buffer.reserve(len);
+                let want = buffer.len() + len;
+                let exact = Some((buffer, want));
                 self.start_recv(socket.id(), Recv { driver, token, exact });
             }
             Op::Send { socket, parts } => self.start_send(socket.id(), driver, token, parts),

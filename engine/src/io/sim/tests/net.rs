@@ -3,7 +3,7 @@
 use crate::io::sim::{ActorId, MachineId, Sim};
 use crate::io::{Io, Socket};
 use crate::shard::ShardId;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
@@ -86,9 +86,9 @@ fn an_exact_receive_begins_with_its_head_and_ends_short_only_at_the_end() {
         });
         let (io, far) = (pair.io(pair.server), pair.far.clone());
         let (whole, rest) = pair.sim.run(pair.server, async move {
-            let head = Bytes::from_static(b"head");
+            let head = BytesMut::from("head");
             let whole = io.recv_exact(far.clone(), head, 200_000).await.unwrap();
-            (whole, io.recv_exact(far, Bytes::new(), 200_000).await.unwrap())
+            (whole, io.recv_exact(far, BytesMut::new(), 200_000).await.unwrap())
         });
         assert_eq!(&whole[..4], b"head");
         assert!(whole[4..] == bytes[..200_000]);
