@@ -53,6 +53,10 @@ const KEPT: &[(&str, &str)] = &[
         "seed=31184 shards=2 dirs=1 topics=2 partitions=1 idempotent=2 plain=2 consumers=2 admin=0 deletes=1 resets=200 lives=p9534,p3748",
         "a consumer was led past records while another read needed the memory of their index",
     ),
+    (
+        "seed=820 shards=2 dirs=2 topics=1 partitions=1 idempotent=1 plain=2 consumers=2 admin=1 deletes=1 resets=200 lives=p2258,p5547",
+        "a segment was deleted while it was read, and the read went on behind it as if nothing had been there",
+    ),
 ];
 
 #[test]

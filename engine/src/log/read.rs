@@ -93,16 +93,12 @@ impl Log {
         }
         let truncations = self.truncations();
         let result = self.read_files(from, limit, files).await;
-        // The records may have been deleted meanwhile, and their segment with them.
+        // Records that were deleted meanwhile are gone: what was found in their place does not follow what the reader has.
         let Marks { log_start, log_end, .. } = self.marks();
-        match result {
-            Ok(ReadParts { bytes: 0, .. }) | Err(ReadError::Corrupt { .. } | ReadError::Io { .. })
-                if from < log_start =>
-            {
-                Err(ReadError::OutOfRange { log_start, log_end })
-            }
-            result => self.judged_read(truncations, result),
+        if from < log_start {
+            return Err(ReadError::OutOfRange { log_start, log_end });
         }
+        self.judged_read(truncations, result)
     }
 
     /// What a read has come to. Damage is told, and a device that cannot be read takes the log offline, as Kafka does it.
