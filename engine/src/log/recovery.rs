@@ -474,7 +474,8 @@ impl Recovery {
             }
         }
         let valid = segment.size;
-        if let Some(next) = next.filter(|next| was_sealed && self.end < *next) {
+        // Where it is whole and the next begins later, a segment between them is missing: a truncation was cut short.
+        if let Some(next) = next.filter(|next| was_sealed && valid < len && self.end < *next) {
             return self.keep_damaged(segment, len, next).await;
         }
         self.done.torn |= len > valid && !scan.is_before_zeroes();
