@@ -245,10 +245,22 @@ def read(broker, committed):
     return {"marks": marks, "records": records, "times": times}
 
 
+def newest(records):
+    """Each key's last record."""
+    return {key: (offset, time, value, headers) for offset, time, key, value, headers in records}
+
+
 def same(seen, expected, what):
     for part in expected:
         for key, value in expected[part].items():
-            equal(seen[part].get(key), value, f"{what}: {part} of {key}")
+            found = seen[part].get(key)
+            if "compacted" in str(key) and part != "marks":
+                # Kafka may have compacted once more between the reading and its end.
+                if part == "times":
+                    continue
+                equal([one for one in found if one not in value], [], f"{what}: {part} of {key} that were not there")
+                found, value = newest(found), newest(value)
+            equal(found, value, f"{what}: {part} of {key}")
     checked(sum(map(len, seen["records"].values())))
 
 
@@ -337,7 +349,9 @@ def what_kafka_left_in_order_is_read_and_gone_on_with(_):
         home.move("from-kafka", fails="is ringlog's already")
         ringlog = home.ringlog()
         for committed in (False, True):
-            same(read(ringlog, committed), expected[committed], f"committed={committed}")
+            moved_as = read(ringlog, committed)
+            same(moved_as, expected[committed], f"committed={committed}")
+            expected[committed] = moved_as
         known = dedupes(ringlog, home.logs, ("plain", "append-time", "deleted-from"))
         # Each topic goes on: at the end, with a leader epoch above all of Kafka's.
         send(ringlog, "plain", "zstd")
