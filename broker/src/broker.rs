@@ -385,7 +385,7 @@ impl Broker {
     /// Takes in a call. Everything that has to happen in order has happened when this returns.
     fn handle(&self, from: ShardId, call: Call) -> PendingAnswer {
         match call {
-            Call::Append { batches, acks, timeout } => self.append(batches, acks, timeout),
+            Call::Append { batches, alone, acks, timeout } => self.append(batches, alone, acks, timeout),
             Call::Read { reads, bytes_max, ticket } => self.read(from, reads, bytes_max, ticket),
             Call::Unpark(ticket) => {
                 self.0.parked_reads.remove(from, ticket);
@@ -474,12 +474,18 @@ impl Broker {
         Box::pin(async move { Answer::Control(outcome.await.expect("it is carried out to its end")) })
     }
 
-    fn append(&self, batches: Vec<(PartitionId, Bytes)>, acks: Acks, timeout: Duration) -> PendingAnswer {
+    fn append(
+        &self,
+        batches: Vec<(PartitionId, Bytes)>,
+        alone: bool,
+        acks: Acks,
+        timeout: Duration,
+    ) -> PendingAnswer {
         let deadline = self.0.shard.now() + timeout;
         let appending: Vec<_> = batches
             .into_iter()
             .map(|(id, records)| match self.partition(id) {
-                Some(partition) => partition.append(&records, acks, deadline),
+                Some(partition) => partition.append(&records, alone, acks, deadline),
                 None => Appending::refused(self.absent(id)),
             })
             .collect();

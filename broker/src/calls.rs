@@ -27,6 +27,8 @@ pub enum Call {
     Append {
         /// Where each goes.
         batches: Vec<(PartitionId, Bytes)>,
+        /// Whether there is hardly more than one of them in their memory.
+        alone: bool,
         /// What the acknowledgement means.
         acks: Acks,
         /// How long it may take.

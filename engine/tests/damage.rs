@@ -74,6 +74,7 @@ fn written(end: End) -> Written {
                 epoch: i32::try_from(number / 15).unwrap(),
                 origin: Origin::Client,
                 now: shard.wall_time(),
+                alone: true,
             };
             log.append(&batch(number), leader).unwrap();
             // Segment after segment is sealed.
@@ -217,7 +218,7 @@ async fn read_in_large_pieces(shard: &Shard, log: &Log, batches: &BTreeMap<i64, 
 async fn go_on(shard: &Shard, log: &Log, what: &str) {
     let end = log.marks().log_end;
     let epoch = log.latest_epoch().unwrap_or(0) + 1;
-    let leader = LeaderAppend { epoch, origin: Origin::Client, now: shard.wall_time() };
+    let leader = LeaderAppend { epoch, origin: Origin::Client, now: shard.wall_time(), alone: true };
     if end == 2 * BATCHES {
         let again = log.append(&batch(BATCHES - 1), leader).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert!(
@@ -358,7 +359,7 @@ fn a_truncation_that_meets_a_damaged_snapshot_forgets_no_producer() {
         });
         assert_eq!(log.truncate_to(end - 2).await.unwrap(), end - 2);
         assert!(damage.borrow().iter().any(|damage| damage.file == snapshot));
-        let leader = LeaderAppend { epoch: 9, origin: Origin::Client, now: shard.wall_time() };
+        let leader = LeaderAppend { epoch: 9, origin: Origin::Client, now: shard.wall_time(), alone: true };
         let last = log.marks().log_end / 2 - 1;
         assert!(log.append(&batch(last), leader).unwrap().duplicate);
     });

@@ -136,7 +136,7 @@ async fn append(log: &Log, now: WallTime, records: Range<i64>) {
             let value = format!("{offset}").repeat(20);
             builder.push(BASE_TIMESTAMP + offset, Some(b"key"), Some(value.as_bytes()), &[(b"h", None)]);
         }
-        let leader = LeaderAppend { epoch: 4, origin: Origin::Client, now };
+        let leader = LeaderAppend { epoch: 4, origin: Origin::Client, now, alone: true };
         log.append(&builder.build(), leader).unwrap();
         if n % 7 == 0 {
             log.wait_durable(first).await.unwrap();

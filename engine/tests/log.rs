@@ -55,8 +55,9 @@ fn batch(first: i64) -> Bytes {
 async fn append(shard: &Shard, log: &Log, from: i64, to: i64) {
     for first in (from..to).step_by(BATCH as usize) {
         let now = shard.wall_time();
-        let appended =
-            log.append(&batch(first), LeaderAppend { epoch: 3, origin: Origin::Client, now }).unwrap();
+        let appended = log
+            .append(&batch(first), LeaderAppend { epoch: 3, origin: Origin::Client, now, alone: true })
+            .unwrap();
         assert_eq!((appended.base_offset, appended.duplicate), (first, false));
         if first % 1_000 == 0 {
             log.wait_durable(first).await.unwrap();

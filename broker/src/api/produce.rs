@@ -26,13 +26,16 @@ use std::time::Duration;
 const BY_ID: i16 = 13;
 /// The client id under which Kafka lets anybody write to internal topics.
 const ADMIN_CLIENT: &str = "__admin_client";
+/// A batch with no more than this beside it in its frame may keep the frame's memory. Names and ids take less.
+const BESIDE_BYTES_MAX: usize = 4096;
 /// Versions from here on may carry zstd.
 const ZSTD: i16 = 7;
 
 pub(super) fn dispatch(context: Context, mut reader: Reader<'_>) -> Dispatched {
+    let frame_len = reader.position() + reader.remaining();
     let request: ProduceRequest = decode(&context, &mut reader)?;
     let no_reply = request.acks == 0;
-    let appending = Appending::begin(&context, request);
+    let appending = Appending::begin(&context, request, frame_len);
     Ok(Box::pin(async move {
         let topics = appending.finish(&context).await;
         if !no_reply {
@@ -82,7 +85,7 @@ struct Place {
 type Batches = Vec<(PartitionId, Bytes)>;
 
 impl Appending {
-    fn begin(context: &Context, request: ProduceRequest) -> Self {
+    fn begin(context: &Context, request: ProduceRequest, frame_len: usize) -> Self {
         let refusal = whole_refusal(&request);
         let acks = match request.acks {
             0 => Acks::None,
@@ -122,7 +125,8 @@ impl Appending {
         let answers = calls
             .into_iter()
             .map(|(owner, (batches, places))| {
-                (context.broker.ask(owner, Call::Append { batches, acks, timeout }), places)
+                let alone = places.iter().any(|place| place.bytes + BESIDE_BYTES_MAX >= frame_len);
+                (context.broker.ask(owner, Call::Append { batches, alone, acks, timeout }), places)
             })
             .collect();
         Self { topics, answers }

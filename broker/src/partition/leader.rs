@@ -108,7 +108,9 @@ impl Backlog {
 
 impl Partition {
     /// Appends a client's batch. Its place among the partition's appends is taken when this returns.
-    pub fn append(&self, records: &Bytes, acks: Acks, deadline: Instant) -> Appending {
+    ///
+    /// `alone` tells whether hardly anything else lies in the batch's memory.
+    pub fn append(&self, records: &Bytes, alone: bool, acks: Acks, deadline: Instant) -> Appending {
         if let Err(refusal) = self.may_append() {
             return Appending(Stage::Refused(refusal));
         }
@@ -118,7 +120,7 @@ impl Partition {
             return Appending(Stage::Refused(refusal));
         }
         if self.0.backlog.borrow().line.is_empty() {
-            match self.place(records, Origin::Client, acks, deadline) {
+            match self.place(records, Origin::Client, alone, acks, deadline) {
                 Ok(placed) => return Appending(Stage::Placed(placed, self.clone())),
                 Err(AppendError::Busy) => {}
                 Err(error) => return Appending(Stage::Refused(refusal(&error))),
@@ -131,7 +133,7 @@ impl Partition {
     /// a coordinator goes on from what lies in its log.
     pub fn append_as_coordinator(&self, batch: &Bytes, deadline: Instant) -> Result<Appending, ErrorCode> {
         self.may_append().map_err(|refusal| refusal.code)?;
-        match self.place(batch, Origin::Coordinator, Acks::All, deadline) {
+        match self.place(batch, Origin::Coordinator, true, Acks::All, deadline) {
             Ok(placed) => Ok(Appending(Stage::Placed(placed, self.clone()))),
             // The disk is behind: the client comes again.
             Err(AppendError::Busy) => Err(ErrorCode::CoordinatorNotAvailable),
@@ -205,11 +207,13 @@ impl Partition {
         &self,
         records: &Bytes,
         origin: Origin,
+        alone: bool,
         acks: Acks,
         deadline: Instant,
     ) -> Result<Placed, AppendError> {
         let log = &self.0.log;
-        let as_leader = LeaderAppend { epoch: self.leader_epoch(), origin, now: self.0.shard.wall_time() };
+        let now = self.0.shard.wall_time();
+        let as_leader = LeaderAppend { epoch: self.leader_epoch(), origin, now, alone };
         let appended = log.append(records, as_leader)?;
         let marks = log.marks();
         let end = appended.last_offset + 1;
@@ -278,7 +282,7 @@ impl Partition {
             else {
                 break;
             };
-            match self.place(&records, Origin::Client, acks, deadline) {
+            match self.place(&records, Origin::Client, true, acks, deadline) {
                 Err(AppendError::Busy) => {
                     self.0.backlog.borrow_mut().line.push_front(InLine { records, acks, deadline, done });
                     self.0.shard.yield_now().await;

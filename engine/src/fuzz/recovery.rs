@@ -173,7 +173,7 @@ async fn append(shard: &Shard, log: &Log) -> Option<(i64, Bytes)> {
     let mut builder = Builder::new(Codec::None);
     builder.push(shard.wall_time().0, Some(b"key"), Some(&[9; 700]), &[]);
     let epoch = log.latest_epoch().unwrap_or(0);
-    let leader = LeaderAppend { epoch, origin: Origin::Client, now: shard.wall_time() };
+    let leader = LeaderAppend { epoch, origin: Origin::Client, now: shard.wall_time(), alone: true };
     let sent = builder.build();
     let appended = match log.append(&sent, leader) {
         Ok(appended) => appended,

@@ -22,6 +22,8 @@ pub struct LeaderAppend {
     pub origin: Origin,
     /// The broker's time.
     pub now: WallTime,
+    /// Whether hardly anything but the batch lies in its memory: a large one may then be kept there.
+    pub alone: bool,
 }
 
 /// Who wrote a batch.
@@ -54,8 +56,7 @@ impl Log {
     /// epoch, and lies in the tail buffer when this returns; [`Log::wait_written`] and [`Log::wait_durable`] tell
     /// when it may be acknowledged.
     ///
-    /// A batch of 64 KiB and more may be kept in the memory it came in, for as long as the cache holds it: that must not be
-    /// memory others wait for.
+    /// A batch of 64 KiB and more that is alone in the memory it came in may be kept there for as long as the cache holds it.
     pub fn append(&self, batches: &Bytes, as_leader: LeaderAppend) -> Result<Appended, AppendError> {
         let mut state = self.0.state.borrow_mut();
         let state = &mut *state;
@@ -92,8 +93,9 @@ impl Log {
             header.max_timestamp = now;
         }
         let tail = self.tail_for(state, &header, as_leader.now);
-        // The time is stamped into all of the batch: its CRC is made anew.
-        if log_append_time.is_some() || !tail.take_over(batches, &header, &self.0.cache) {
+        // Where the time is stamped, it is stamped into all of the batch: its CRC is made anew.
+        let may_stay = as_leader.alone && log_append_time.is_none();
+        if !may_stay || !tail.take_over(batches, &header, &self.0.cache) {
             let placed = tail.place(batches, header.base_offset..header.next_offset(), &self.0.cache);
             batch::stamp(placed, header.base_offset, header.leader_epoch);
             if let Some(now) = log_append_time {

@@ -106,7 +106,8 @@ impl Live {
             if !self.is_leading(epoch) {
                 return None;
             }
-            let as_leader = LeaderAppend { epoch, origin: Origin::Client, now: self.shard.wall_time() };
+            let as_leader =
+                LeaderAppend { epoch, origin: Origin::Client, now: self.shard.wall_time(), alone: true };
             match self.log.append(bytes, as_leader) {
                 Ok(appended) => break appended,
                 Err(AppendError::Busy) => self.log.room().await,

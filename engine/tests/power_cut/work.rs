@@ -167,7 +167,7 @@ impl Work {
 }
 
 pub(crate) fn leader(epoch: i32, now: WallTime) -> LeaderAppend {
-    LeaderAppend { epoch, origin: Origin::Client, now }
+    LeaderAppend { epoch, origin: Origin::Client, now, alone: true }
 }
 
 pub(crate) fn joined(parts: &ReadParts) -> Vec<u8> {

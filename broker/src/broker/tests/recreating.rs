@@ -50,8 +50,12 @@ async fn process(shard: Shard, known: Rc<Known>) {
         }
         known.opened.set(known.opened.get() + 1);
         for _ in 0..io.random() % 20 {
-            let leader =
-                LeaderAppend { epoch: i32::from(topic), origin: Origin::Client, now: shard.wall_time() };
+            let leader = LeaderAppend {
+                epoch: i32::from(topic),
+                origin: Origin::Client,
+                now: shard.wall_time(),
+                alone: true,
+            };
             let appended = log.append(&batch(b"v"), leader).expect("append");
             log.wait_durable(appended.last_offset + 1).await.expect("durable");
             known.durable.set(appended.last_offset + 1);

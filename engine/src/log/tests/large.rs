@@ -92,6 +92,15 @@ fn a_large_batch_that_lies_wrong_or_gets_its_time_stamped_is_copied() {
 }
 
 #[test]
+fn a_large_batch_with_much_beside_it_in_its_memory_is_copied() {
+    World::new().run(LogConfig::default(), async |log, world| {
+        let given = fitting(&log, 100_000);
+        log.append(&given, LeaderAppend { alone: false, ..world.leader() }).unwrap();
+        assert!(!is_read_from(&log, &given).await);
+    });
+}
+
+#[test]
 fn batches_kept_where_they_came_stay_within_the_budget() {
     let mut world = World::new();
     world.cache_bytes = 2 << 20;

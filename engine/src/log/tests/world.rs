@@ -94,7 +94,12 @@ impl World {
     }
 
     pub(super) fn leader(&self) -> LeaderAppend {
-        LeaderAppend { epoch: 0, origin: Origin::Client, now: WallTime(self.control.borrow().wall) }
+        LeaderAppend {
+            epoch: 0,
+            origin: Origin::Client,
+            now: WallTime(self.control.borrow().wall),
+            alone: true,
+        }
     }
 
     /// Appends, and remembers what the log should hold.
