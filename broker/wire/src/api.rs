@@ -92,7 +92,7 @@ apis! {
     ApiVersions                  = 18, [0-4], flexible [3+], served;
     CreateTopics                 = 19, [2-7], flexible [5+], served;
     DeleteTopics                 = 20, [1-6], flexible [4+], served;
-    DeleteRecords                = 21, [0-2], flexible [2+], named;
+    DeleteRecords                = 21, [0-2], flexible [2+], served;
     InitProducerId               = 22, [0-5], flexible [2+], served;
     OffsetForLeaderEpoch         = 23, [2-4], flexible [4+], served;
     AddPartitionsToTxn           = 24, [0-5], flexible [3+], named;
@@ -100,13 +100,13 @@ apis! {
     EndTxn                       = 26, [0-5], flexible [3+], named;
     WriteTxnMarkers              = 27, [1-2], flexible [1+], named;
     TxnOffsetCommit              = 28, [0-5], flexible [3+], named;
-    DescribeAcls                 = 29, [1-3], flexible [2+], named;
-    CreateAcls                   = 30, [1-3], flexible [2+], named;
-    DeleteAcls                   = 31, [1-3], flexible [2+], named;
+    DescribeAcls                 = 29, [1-3], flexible [2+], served;
+    CreateAcls                   = 30, [1-3], flexible [2+], served;
+    DeleteAcls                   = 31, [1-3], flexible [2+], served;
     DescribeConfigs              = 32, [1-4], flexible [4+], served;
-    AlterConfigs                 = 33, [0-2], flexible [2+], named;
+    AlterConfigs                 = 33, [0-2], flexible [2+], served;
     AlterReplicaLogDirs          = 34, [1-2], flexible [2+], named;
-    DescribeLogDirs              = 35, [1-5], flexible [2+], named;
+    DescribeLogDirs              = 35, [1-5], flexible [2+], served;
     SaslAuthenticate             = 36, [0-2], flexible [2+], named;
     CreatePartitions             = 37, [0-3], flexible [2+], served;
     CreateDelegationToken        = 38, [1-3], flexible [2+], named;
@@ -114,10 +114,10 @@ apis! {
     ExpireDelegationToken        = 40, [1-2], flexible [2+], named;
     DescribeDelegationToken      = 41, [1-3], flexible [2+], named;
     DeleteGroups                 = 42, [0-2], flexible [2+], served;
-    ElectLeaders                 = 43, [0-2], flexible [2+], named;
-    IncrementalAlterConfigs      = 44, [0-1], flexible [1+], named;
-    AlterPartitionReassignments  = 45, [0-1], flexible [0+], named;
-    ListPartitionReassignments   = 46, [0-0], flexible [0+], named;
+    ElectLeaders                 = 43, [0-2], flexible [2+], served;
+    IncrementalAlterConfigs      = 44, [0-1], flexible [1+], served;
+    AlterPartitionReassignments  = 45, [0-1], flexible [0+], served;
+    ListPartitionReassignments   = 46, [0-0], flexible [0+], served;
     OffsetDelete                 = 47, [0-0], flexible [none], served;
     DescribeClientQuotas         = 48, [0-1], flexible [1+], named;
     AlterClientQuotas            = 49, [0-1], flexible [1+], named;
@@ -132,7 +132,7 @@ apis! {
     Envelope                     = 58, [0-0], flexible [0+], named;
     FetchSnapshot                = 59, [0-1], flexible [0+], named;
     DescribeCluster              = 60, [0-2], flexible [0+], served;
-    DescribeProducers            = 61, [0-0], flexible [0+], named;
+    DescribeProducers            = 61, [0-0], flexible [0+], served;
     BrokerRegistration           = 62, [0-4], flexible [0+], named;
     BrokerHeartbeat              = 63, [0-2], flexible [0+], named;
     UnregisterBroker             = 64, [0-0], flexible [0+], named;
@@ -145,8 +145,8 @@ apis! {
     GetTelemetrySubscriptions    = 71, [0-0], flexible [0+], named;
     PushTelemetry                = 72, [0-0], flexible [0+], named;
     AssignReplicasToDirs         = 73, [0-0], flexible [0+], named;
-    ListConfigResources          = 74, [0-1], flexible [0+], named;
-    DescribeTopicPartitions      = 75, [0-0], flexible [0+], named;
+    ListConfigResources          = 74, [0-1], flexible [0+], served;
+    DescribeTopicPartitions      = 75, [0-0], flexible [0+], served;
     ShareGroupHeartbeat          = 76, [1-1], flexible [0+], named;
     ShareGroupDescribe           = 77, [1-1], flexible [0+], named;
     ShareFetch                   = 78, [1-2], flexible [0+], named;
@@ -228,7 +228,7 @@ mod tests {
             assert_eq!(spec.key.code() as usize, index, "{}", spec.name);
             assert_eq!(ApiKey::from_code(spec.key.code()), Some(spec.key));
         }
-        assert_eq!(ApiKey::ALL.iter().filter(|spec| spec.served).count(), 23);
+        assert_eq!(ApiKey::ALL.iter().filter(|spec| spec.served).count(), 36);
         for code in [-1, ApiKey::ALL.len() as i16, i16::MIN, i16::MAX] {
             assert_eq!(ApiKey::from_code(code), None);
         }

@@ -283,6 +283,41 @@ impl Field for Records {
     }
 }
 
+/// Lets a structure's field be null: a byte before it says whether it is there.
+macro_rules! nullable_structure {
+    ($name:ident) => {
+        impl $crate::field::Field for Option<$name> {
+            const KIND: $crate::schema::Kind = <$name as $crate::field::Field>::KIND;
+
+            fn read(reader: &mut $crate::reader::Reader<'_>) -> Result<Self, $crate::reader::DecodeError> {
+                match i8::read(reader)? {
+                    ..0 => Ok(None),
+                    0.. => $crate::field::Field::read(reader).map(Some),
+                }
+            }
+
+            fn write(&self, writer: &mut $crate::writer::Writer) -> Result<(), $crate::writer::EncodeError> {
+                let present: i8 = if self.is_some() { 1 } else { -1 };
+                present.write(writer)?;
+                self.as_ref().map_or(Ok(()), |structure| structure.write(writer))
+            }
+
+            fn wire_min(_: i16, _: bool) -> usize {
+                1
+            }
+
+            fn is_null(&self) -> bool {
+                self.is_none()
+            }
+
+            fn value(&self) -> $crate::schema::Value {
+                self.as_ref().map_or($crate::schema::Value::Null, $crate::field::Field::value)
+            }
+        }
+    };
+}
+pub(crate) use nullable_structure;
+
 fn not_null<T>(
     reader: &mut Reader<'_>,
     read: impl FnOnce(&mut Reader<'_>) -> Result<Option<T>, DecodeError>,

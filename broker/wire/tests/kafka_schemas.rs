@@ -186,7 +186,7 @@ fn our_messages_are_kafkas() {
     }
     println!("{messages} messages, {fields} fields, {} differences", differences.len());
     assert!(differences.is_empty(), "{}", differences.join("\n"));
-    assert!(messages >= 46 && fields >= 442, "fewer than there were");
+    assert!(messages >= 72 && fields >= 646, "fewer than there were");
 }
 
 #[test]

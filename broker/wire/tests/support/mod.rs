@@ -32,13 +32,26 @@ macro_rules! for_each_api {
             api_versions: ApiVersionsRequest => ApiVersionsResponse,
             create_topics: CreateTopicsRequest => CreateTopicsResponse,
             delete_topics: DeleteTopicsRequest => DeleteTopicsResponse,
+            delete_records: DeleteRecordsRequest => DeleteRecordsResponse,
             init_producer_id: InitProducerIdRequest => InitProducerIdResponse,
             offset_for_leader_epoch: OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse,
+            describe_acls: DescribeAclsRequest => DescribeAclsResponse,
+            create_acls: CreateAclsRequest => CreateAclsResponse,
+            delete_acls: DeleteAclsRequest => DeleteAclsResponse,
             describe_configs: DescribeConfigsRequest => DescribeConfigsResponse,
+            alter_configs: AlterConfigsRequest => AlterConfigsResponse,
+            describe_log_dirs: DescribeLogDirsRequest => DescribeLogDirsResponse,
             create_partitions: CreatePartitionsRequest => CreatePartitionsResponse,
             delete_groups: DeleteGroupsRequest => DeleteGroupsResponse,
+            elect_leaders: ElectLeadersRequest => ElectLeadersResponse,
+            incremental_alter_configs: IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse,
+            alter_partition_reassignments: AlterPartitionReassignmentsRequest => AlterPartitionReassignmentsResponse,
+            list_partition_reassignments: ListPartitionReassignmentsRequest => ListPartitionReassignmentsResponse,
             offset_delete: OffsetDeleteRequest => OffsetDeleteResponse,
             describe_cluster: DescribeClusterRequest => DescribeClusterResponse,
+            describe_producers: DescribeProducersRequest => DescribeProducersResponse,
+            list_config_resources: ListConfigResourcesRequest => ListConfigResourcesResponse,
+            describe_topic_partitions: DescribeTopicPartitionsRequest => DescribeTopicPartitionsResponse,
         }
     };
 }
@@ -267,7 +280,14 @@ impl<'a> BodyWriter<'a> {
     }
 
     fn field(&mut self, field: &FieldSchema, out: &mut Vec<u8>) {
-        if field.nullable.contains(self.version) && !self.choices.present() {
+        let nullable = field.nullable.contains(self.version);
+        if nullable && matches!(field.kind, Kind::Struct(_)) {
+            let present = self.choices.present();
+            out.push(if present { 1 } else { 0xff });
+            if present {
+                self.value(field.kind, out);
+            }
+        } else if nullable && !self.choices.present() {
             self.length(None, matches!(field.kind, Kind::String), out);
         } else if field.name.ends_with("error_code") {
             // Only codes that are in the table read back as they were.
