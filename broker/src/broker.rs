@@ -9,6 +9,7 @@ mod loads;
 mod offline;
 mod opening;
 mod reading;
+mod retaining;
 #[cfg(test)]
 mod tests;
 
@@ -68,6 +69,9 @@ struct Inner {
     /// Producer ids this shard may still hand out.
     producer_ids: RefCell<std::ops::Range<i64>>,
     controller: RefCell<Option<Controller>>,
+    /// A disk is full: retention does not wait for its time.
+    room_wanted: Cell<bool>,
+    room_is_wanted: Event,
     sessions: RefCell<api::Sessions>,
     /// Fetches of this shard's connections that wait for data, by ticket.
     waiters: RefCell<HashMap<u64, Rc<Waiter>>>,
@@ -159,6 +163,8 @@ impl Broker {
             changing: Cell::new(0),
             producer_ids: RefCell::new(0..0),
             controller: RefCell::new(None),
+            room_wanted: Cell::new(false),
+            room_is_wanted: Event::default(),
             changed: Event::default(),
             waiters: RefCell::default(),
             next_ticket: Cell::new(0),
@@ -182,6 +188,7 @@ impl Broker {
         });
         broker.0.shard.spawn(broker.clone().expire_acks());
         broker.0.shard.spawn(broker.clone().learn_loads());
+        broker.0.shard.spawn(broker.clone().retain_logs());
         broker
     }
 
@@ -435,6 +442,10 @@ impl Broker {
             }
             Call::Offline(what) => {
                 self.learn_offline(what);
+                done()
+            }
+            Call::MakeRoom => {
+                self.hurry();
                 done()
             }
             Call::Control(request) => self.change(request),

@@ -57,6 +57,8 @@ pub enum Call {
     Apply(Arc<Image>),
     /// This is offline: [`Answer::Done`].
     Offline(Offline),
+    /// A disk is full: let go of what may go, at once: [`Answer::Done`].
+    MakeRoom,
     /// Change the cluster's metadata (asked of shard 0): [`Answer::Control`].
     Control(crate::cluster::Request),
     /// A question to the coordinator of a group: [`Answer::Done`]; what it answers comes with [`Call::GroupAnswered`], which may be minutes

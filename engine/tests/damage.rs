@@ -159,6 +159,7 @@ fn check(end: End, written: &Written, files: &BTreeMap<PathBuf, Vec<u8>>, what: 
         log.on_notice(move |notice| match notice {
             Notice::Damaged(damage) => heard.borrow_mut().push(damage),
             Notice::Failed(failed) => panic!("{failed}"),
+            Notice::NoSpace => panic!("the disk has room"),
         });
         let log_end = log.marks().log_end;
         // Twice: the second time much is known to be right.
@@ -356,6 +357,7 @@ fn a_truncation_that_meets_a_damaged_snapshot_forgets_no_producer() {
         log.on_notice(move |notice| match notice {
             Notice::Damaged(damage) => heard.borrow_mut().push(damage),
             Notice::Failed(failed) => panic!("{failed}"),
+            Notice::NoSpace => panic!("the disk has room"),
         });
         assert_eq!(log.truncate_to(end - 2).await.unwrap(), end - 2);
         assert!(damage.borrow().iter().any(|damage| damage.file == snapshot));

@@ -71,6 +71,7 @@ impl Broker {
             let Some(broker) = broker.upgrade().map(Broker) else { return };
             match notice {
                 Notice::Failed(failed) => broker.log_failed(id, &failed),
+                Notice::NoSpace => broker.want_room(),
                 Notice::Damaged(damage) => broker.report_damage(&damage),
             }
         });

@@ -170,6 +170,12 @@ pub const BROKER_KEYS: &[BrokerKey] = &[
     ),
     key("log.preallocate", Kind::Boolean, "false", "Default of `preallocate`."),
     key("log.retention.bytes", LONG, "-1", "Default of `retention.bytes`."),
+    key(
+        "log.retention.check.interval.ms",
+        LONG_FROM_ONE,
+        "300000",
+        "How often segments past their retention are looked for, in milliseconds.",
+    ),
     key("log.retention.hours", INT, "168", "Default of `retention.ms`, in hours."),
     key("log.retention.minutes", INT, "", "Default of `retention.ms`, in minutes; goes before the hours."),
     key(

@@ -22,6 +22,7 @@ pub use topic::{CleanupPolicy, Durability, Origin, TimestampType, TopicConfig};
 pub use topic_keys::{TOPIC_KEYS, TopicKey, topic_key};
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What a broker runs with. Valid from the start.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +67,8 @@ pub struct BrokerConfig {
     pub connection_idle_ms: Option<u64>,
     /// After how long without a batch a producer's sequence is forgotten, in milliseconds.
     pub producer_expiry_ms: i64,
+    /// How often segments past their retention are looked for.
+    pub retention_check: Duration,
     /// What consumer groups go by.
     pub groups: GroupConfig,
     endpoints: Vec<Endpoint>,
@@ -155,6 +158,7 @@ impl BrokerConfig {
             connections_max: number(&settings, "max.connections"),
             connection_idle_ms: u64::try_from(number::<i64>(&settings, "connections.max.idle.ms")).ok(),
             producer_expiry_ms: number(&settings, "producer.id.expiration.ms"),
+            retention_check: Duration::from_millis(number(&settings, "log.retention.check.interval.ms")),
             groups: GroupConfig::new(&settings)?,
             endpoints: Vec::new(),
             settings,

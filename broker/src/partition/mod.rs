@@ -235,6 +235,7 @@ pub fn log_config(config: &TopicConfig) -> LogConfig {
     LogConfig {
         segment_bytes: u32::try_from(config.segment_bytes).unwrap_or(u32::MAX),
         segment_ms: millis(config.segment_ms),
+        segment_jitter_ms: millis(config.segment_jitter_ms),
         segment_index_bytes: u32::try_from(config.index_bytes_max).unwrap_or(u32::MAX),
         index_interval_bytes: u32::try_from(config.index_interval_bytes).unwrap_or(u32::MAX),
         max_message_bytes: u32::try_from(config.message_bytes_max).unwrap_or(u32::MAX),
@@ -252,7 +253,9 @@ pub fn log_config(config: &TopicConfig) -> LogConfig {
         timestamp_after_max_ms: millis(config.timestamp_after_max_ms),
         retention_bytes: config.retention_bytes,
         retention_ms: config.retention_ms.map(millis),
+        delete: config.cleanup.delete,
         compact: config.cleanup.compact,
+        file_delete_delay_ms: config.file_delete_delay_ms,
         ..LogConfig::default()
     }
 }

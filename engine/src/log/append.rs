@@ -188,8 +188,17 @@ impl Log {
         // A gap in the offsets belongs inside a segment, unless no segment can reach across it.
         let out_of_reach = first.last_offset() - end > i64::from(i32::MAX);
         let base = if out_of_reach { first.base_offset } else { end };
+        self.begin_segment(state, base, now);
+        state.active_mut().out_of_reach = out_of_reach;
+    }
+
+    /// Begins a segment at this offset, and leaves the one before.
+    pub(super) fn begin_segment(&self, state: &mut State, base: Offset, now: WallTime) {
         let mut segment = Segment::new(base, now.0);
-        segment.out_of_reach = out_of_reach;
+        let jitter = state.config.segment_jitter_ms.min(state.config.segment_ms);
+        if jitter > 0 {
+            segment.roll_jitter = self.0.shard.io().random() % jitter;
+        }
         let before = state.active();
         assert!(
             base > before.base,

@@ -9,6 +9,8 @@ pub struct LogConfig {
     pub segment_bytes: u32,
     /// `segment.ms`: a segment whose batches' timestamps would span more is not appended to.
     pub segment_ms: u64,
+    /// `segment.jitter.ms`: up to this much is taken off `segment_ms`, for each segment anew, so that not all roll at once.
+    pub segment_jitter_ms: u64,
     /// `segment.index.bytes`: the most a segment's offset index and its time index may each hold.
     pub segment_index_bytes: u32,
     /// `index.interval.bytes`: log bytes between two index entries.
@@ -33,8 +35,12 @@ pub struct LogConfig {
     pub retention_bytes: Option<u64>,
     /// `retention.ms`; `None` is for ever.
     pub retention_ms: Option<u64>,
+    /// Whether `cleanup.policy` names `delete`: the limits of retention count.
+    pub delete: bool,
     /// Whether `cleanup.policy` names `compact`.
     pub compact: bool,
+    /// `file.delete.delay.ms`: how long a removed segment's files stay under another name.
+    pub file_delete_delay_ms: u64,
 }
 
 impl Default for LogConfig {
@@ -43,6 +49,7 @@ impl Default for LogConfig {
         Self {
             segment_bytes: 1 << 30,
             segment_ms: 7 * 24 * 3_600_000,
+            segment_jitter_ms: 0,
             segment_index_bytes: 10 << 20,
             index_interval_bytes: 4096,
             max_message_bytes: 1_048_588,
@@ -55,7 +62,9 @@ impl Default for LogConfig {
             timestamp_after_max_ms: 3_600_000,
             retention_bytes: None,
             retention_ms: Some(7 * 24 * 3_600_000),
+            delete: true,
             compact: false,
+            file_delete_delay_ms: 60_000,
         }
     }
 }

@@ -225,5 +225,7 @@ pub(super) const SNAPSHOT: &str = "snapshot";
 pub(super) const EPOCHS_FILE: &str = "leader-epoch-checkpoint";
 /// Its presence says that the log's offsets may have gaps: Apache Kafka wrote it, or a leader's log was compacted.
 pub(super) const GAPS_FILE: &str = "ringlog.offsets-have-gaps";
+/// The ending of a removed segment's files, until they go; recovery removes such files.
+pub(super) const DELETED: &str = ".deleted";
 /// The ending of a file that is being written; recovery removes such files.
 pub(super) const UNFINISHED: &str = ".tmp";

@@ -42,6 +42,7 @@ mod offset_index;
 mod producers;
 mod read;
 mod recovery;
+mod retention;
 mod scan;
 mod sealing;
 mod segment;
@@ -72,7 +73,7 @@ pub use time::TimedOffset;
 pub use transactions::AbortedTransaction;
 pub use truncate::TruncateError;
 
-use crate::io::{DirId, File, Space};
+use crate::io::{DirId, File, Instant, Space};
 use crate::shard::Shard;
 use crate::shard::sync::{Credits, Event};
 use cache::Chunks;
@@ -134,6 +135,8 @@ struct State {
     aborted: Vec<AbortedTransaction>,
     /// The producers as they were where a segment begins, until that is on disk.
     snapshots: BTreeMap<Offset, Producers>,
+    /// Files of removed segments, renamed, and when they are to go.
+    put_away: VecDeque<(Instant, Vec<PathBuf>)>,
     written_waiters: Waiters,
     durable_waiters: Waiters,
     /// Somebody wants the durable mark here.

@@ -13,6 +13,8 @@ use std::rc::Rc;
 pub enum Notice {
     /// The log is offline.
     Failed(LogFailed),
+    /// The disk is full: appends wait for room. Told again while it lasts.
+    NoSpace,
     /// Stored bytes are not what was written. Each place is told once.
     Damaged(Damage),
 }
@@ -72,6 +74,8 @@ impl Notices {
         let listener = self.listener.borrow().clone();
         match listener {
             Some(listener) => listener(notice),
+            // Who comes later sees for himself.
+            None if matches!(notice, Notice::NoSpace) => {}
             None => self.waiting.borrow_mut().push(notice),
         }
     }

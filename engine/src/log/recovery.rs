@@ -5,7 +5,7 @@ use super::checkpoint::{CHECKPOINT_FILE, Checkpoint, OFFSET_MAX};
 use super::epochs::Epochs;
 use super::error::OpenError;
 use super::files::{
-    EPOCHS_FILE, GAPS_FILE, INDEX, LOG, SNAPSHOT, UNFINISHED, opening, read_file, remove_file,
+    DELETED, EPOCHS_FILE, GAPS_FILE, INDEX, LOG, SNAPSHOT, UNFINISHED, opening, read_file, remove_file,
     write_gaps_file,
 };
 use super::marks::Marks;
@@ -116,6 +116,7 @@ impl Log {
             epochs,
             aborted,
             snapshots,
+            put_away: VecDeque::new(),
             written_waiters: Default::default(),
             durable_waiters: Default::default(),
             durable_wanted: end,
@@ -201,7 +202,7 @@ impl Files {
         let mut indexed = Vec::new();
         let mut gaps = false;
         for DirEntry { name, len, .. } in entries.into_iter().filter(|entry| !entry.is_dir) {
-            if [UNFINISHED, ".deleted", ".cleaned"].iter().any(|ending| name.ends_with(ending)) {
+            if [UNFINISHED, DELETED, ".cleaned"].iter().any(|ending| name.ends_with(ending)) {
                 let path = place.file(&name);
                 remove_file(io, place, &path).await.map_err(opening("remove", &path))?;
                 continue;

@@ -31,6 +31,8 @@ pub(super) struct Segment {
     pub(super) first_timestamp: Option<i64>,
     /// Wall-clock milliseconds at which it was made: `segment.ms` counts from it where batches have no time.
     pub(super) created: i64,
+    /// Milliseconds taken off `segment.ms` for it.
+    pub(super) roll_jitter: u64,
     /// What of its file has been checked since the log was opened.
     pub(super) verified: Verified,
     /// Its index files have been compared with its batches: they are not made anew a second time.
@@ -72,6 +74,7 @@ impl Segment {
             max_timestamp: None,
             first_timestamp: None,
             created,
+            roll_jitter: 0,
             verified: Verified::default(),
             indexes_replaced: false,
             end_checked: false,
@@ -139,7 +142,7 @@ impl Segment {
             _ => now.saturating_sub(self.created),
         };
         self.size + batch.len as u64 > u64::from(config.segment_bytes)
-            || u64::try_from(waited).is_ok_and(|waited| waited > config.segment_ms)
+            || u64::try_from(waited).is_ok_and(|waited| waited.saturating_add(self.roll_jitter) > config.segment_ms)
             || indexes.offsets.len() >= entries_max / OFFSET_ENTRY_BYTES
             // One is kept free for the last entry, which sealing adds.
             || indexes.times.len() + 1 >= entries_max / TIME_ENTRY_BYTES

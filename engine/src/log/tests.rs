@@ -4,6 +4,7 @@ mod driver;
 mod files;
 mod large;
 mod races;
+mod retention;
 mod taken_over;
 mod world;
 

@@ -58,7 +58,7 @@ impl From<LogFailed> for TruncateError {
 }
 
 /// What was being done to the log's files when it failed.
-type Step<T> = Result<T, (&'static str, io::Error)>;
+pub(super) type Step<T> = Result<T, (&'static str, io::Error)>;
 
 impl Log {
     /// Takes back every record at or past this offset, and the whole batch that contains it. Returns where the log ends now.
@@ -154,7 +154,7 @@ impl Log {
     }
 
     /// A change of the files that failed half way takes the log offline; recovery finishes it or undoes it.
-    fn judged<T>(&self, result: Step<T>) -> Result<T, LogFailed> {
+    pub(super) fn judged<T>(&self, result: Step<T>) -> Result<T, LogFailed> {
         result.map_err(|(doing, error)| {
             self.fail(doing, &self.0.place.path.clone(), error);
             self.failed().expect("it has just failed")
@@ -401,7 +401,7 @@ impl Log {
                     _ => break,
                 }
             };
-            self.remove_segment(first).await.map_err(|error| ("remove segment of", error))?;
+            self.put_segment_away(first).await.map_err(|error| ("remove segment of", error))?;
             removed = true;
         }
         if !removed {
@@ -436,7 +436,7 @@ impl Log {
     }
 
     /// Closes the files of a segment that is no more. Reads that have them open go on.
-    async fn close_files(&self, segment: Option<Segment>) -> io::Result<()> {
+    pub(super) async fn close_files(&self, segment: Option<Segment>) -> io::Result<()> {
         let files = segment.into_iter().flat_map(|segment| [segment.blocks, segment.cached]);
         for file in files.flatten() {
             self.0.shard.io().close(file).await?;

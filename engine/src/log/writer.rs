@@ -2,6 +2,7 @@
 
 use super::cache::Chunk;
 use super::files::write_gaps_file;
+use super::notices::Notice;
 use super::segment::Segment;
 use super::tail::Block;
 use super::{Gaps, Log, Offset, State};
@@ -94,6 +95,10 @@ impl Log {
                 let base = tail.segment;
                 state.tails.pop_front();
                 return Step::Leave(base);
+            }
+            if segment.blocks.is_none() {
+                // It was begun before there was a batch for it.
+                return Step::Create(segment.base);
             }
             tail.rest(&self.0.cache);
             state.writer_runs = false;
@@ -340,7 +345,10 @@ impl Log {
             }
         }
         match self.try_create_segment_file(base).await {
-            Ok(()) => true,
+            Ok(()) => {
+                self.0.moved.notify();
+                true
+            }
             Err((doing, error)) => self.no_space_or_fail(doing, error).await,
         }
     }
@@ -445,6 +453,7 @@ impl Log {
             return false;
         }
         self.0.state.borrow_mut().no_space = true;
+        self.0.notices.tell(Notice::NoSpace);
         self.space_may_have_come().await
     }
 

@@ -104,6 +104,12 @@ impl Book {
         self.log_start = self.log_start.max(offset);
     }
 
+    /// Records below are deleted, and of all that might have been no more.
+    pub(crate) fn retention_ended(&mut self, offset: i64) {
+        self.log_start = self.log_start.max(offset);
+        self.log_start_asked = self.log_start;
+    }
+
     /// A log was opened after a crash: its marks keep the promises that hold after that kind of crash.
     pub(crate) fn check_marks(&self, marks: Marks) {
         let Marks { log_start, durable, written, log_end } = marks;

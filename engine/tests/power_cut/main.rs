@@ -123,6 +123,8 @@ impl World {
             // The wall clock jumps, and batches are sent again after it has.
             timestamp_after_max_ms: u64::MAX,
             durability: [Durability::Fsync, Durability::Replicated][self.random.index(2)],
+            retention_bytes: Some([0, 100_000][self.random.index(2)]),
+            retention_ms: None,
             ..LogConfig::default()
         };
         let mut after_close = false;

@@ -137,10 +137,10 @@ impl Work {
             let which = self.random.bits();
             let Some((base, next)) = self.book.borrow().some_batch(which) else { continue };
             let offset = base + self.random.below((next - base) as u64) as i64;
-            let done = if self.random.one_in(2) {
-                self.truncate(base, offset).await
-            } else {
-                self.delete(offset).await
+            let done = match self.random.below(6) {
+                0..3 => self.truncate(base, offset).await,
+                3..5 => self.delete(offset).await,
+                _ => self.retain().await,
             };
             match done {
                 Ok(()) | Err(TruncateError::NoSpace | TruncateError::Failed(LogFailed::Truncated)) => {}
@@ -162,6 +162,15 @@ impl Work {
         self.book.borrow_mut().deletion_begins(offset);
         let log_start = self.log.delete_before(offset).await?;
         self.book.borrow_mut().deletion_ended(log_start);
+        Ok(())
+    }
+
+    /// What is past `retention.bytes` goes, the active segment too where that is nothing.
+    async fn retain(&self) -> Result<(), TruncateError> {
+        let visible = self.log.marks().durable;
+        self.book.borrow_mut().deletion_begins(visible);
+        let log_start = self.log.retain(visible).await?;
+        self.book.borrow_mut().retention_ended(log_start);
         Ok(())
     }
 }
