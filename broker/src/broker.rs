@@ -21,7 +21,7 @@ pub use reading::{Fetch, ReadResult};
 use crate::api;
 use crate::calls::{Answer, Call, Mesh};
 use crate::cluster::{self, DataDirs, Image, Topic};
-use crate::config::{BrokerConfig, TopicConfig};
+use crate::config::{BrokerConfig, Settings, TopicConfig};
 use crate::metrics::Metrics;
 use crate::net::{CloseReason, Limits, Listeners, NewConnection, Peer, PendingReply, Requests};
 use crate::partition::{Acks, Appending, Partition, PartitionId, Waiter};
@@ -52,6 +52,8 @@ struct Inner {
     shard: Shard,
     mesh: Mesh,
     config: Arc<BrokerConfig>,
+    /// What the broker was started with, and what was set since.
+    settings: RefCell<Arc<Settings>>,
     dirs: RefCell<Option<Arc<DataDirs>>>,
     cache: Cache,
     image: RefCell<Arc<Image>>,
@@ -149,6 +151,7 @@ impl Broker {
             sessions: RefCell::new(sessions),
             fetch_memory: Credits::new(FETCH_BYTES_BUDGET / shards),
             shard: parts.shard,
+            settings: RefCell::new(Arc::new(parts.config.settings.clone())),
             config: parts.config,
             dirs: RefCell::new(None),
             cache: parts.cache,
@@ -212,6 +215,11 @@ impl Broker {
         &self.0.config
     }
 
+    /// Config values as of now: what the broker was started with, and what was set since.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.0.settings.borrow().clone()
+    }
+
     /// The metadata as of now.
     pub fn image(&self) -> Arc<Image> {
         self.0.image.borrow().clone()
@@ -241,7 +249,7 @@ impl Broker {
     /// What a topic runs with.
     pub fn topic_config(&self, topic: &Topic) -> Arc<TopicConfig> {
         let mut configs = self.0.topic_configs.borrow_mut();
-        let resolve = || Arc::new(TopicConfig::resolve(&self.0.config.settings, &topic.configs));
+        let resolve = || Arc::new(TopicConfig::resolve(&self.settings(), &topic.configs));
         configs.entry(topic.id.0).or_insert_with(resolve).clone()
     }
 

@@ -1,8 +1,9 @@
 //! CreateTopics.
 
 use super::Context;
+use super::config_resources::origin_number;
 use crate::cluster::{NewTopic, Outcome, Refusal, Request, Topic};
-use crate::config::{Origin, TOPIC_KEYS, TopicConfig};
+use crate::config::{TOPIC_KEYS, TopicConfig};
 use ringlog_wire::create_topics::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
 };
@@ -18,7 +19,7 @@ pub(super) async fn handle(context: Rc<Context>, request: CreateTopicsRequest) -
         Outcome::Failed(code) => {
             vec![Err(Refusal::new(code, "the metadata log cannot be written")); topics.len()]
         }
-        Outcome::ProducerIds { .. } => unreachable!("topics are answered with topics"),
+        Outcome::Configs(_) | Outcome::ProducerIds { .. } => unreachable!("topics are answered with topics"),
     };
     let results = topics.into_iter().zip(outcomes).map(|(asked, outcome)| match outcome {
         Ok(topic) => created(&context, &topic),
@@ -55,13 +56,13 @@ fn new_topic(asked: &CreatableTopic) -> NewTopic {
 }
 
 fn created(context: &Context, topic: &Topic) -> CreatableTopicResult {
-    let settings = &context.broker.config().settings;
+    let settings = &context.broker.settings();
     let configs = TOPIC_KEYS.iter().map(|key| {
         let (value, origin) = TopicConfig::value(settings, &topic.configs, key.name);
         CreatableTopicConfigs {
             name: ByteString::from_static(key.name),
             value: Some(value.into()),
-            config_source: source(origin),
+            config_source: origin_number(settings, origin),
             ..Default::default()
         }
     });
@@ -74,14 +75,5 @@ fn created(context: &Context, topic: &Topic) -> CreatableTopicResult {
         replication_factor: 1,
         configs: Some(configs.collect()),
         ..Default::default()
-    }
-}
-
-/// Kafka's number for where a config's value comes from.
-pub(super) fn source(origin: Origin) -> i8 {
-    match origin {
-        Origin::Topic => 1,
-        Origin::Broker(_) => 4,
-        Origin::Default => 5,
     }
 }

@@ -1,26 +1,26 @@
 //! DescribeConfigs: every config of a topic or of the broker, with where its value comes from.
 
 use super::Context;
-use super::create_topics::source;
+use super::config_resources::{
+    BROKER, BROKER_LOGGER, DEFAULT, NamedBroker, TOPIC, named_broker, origin_number, source_number,
+};
 use crate::cluster::{Topic, check_name};
-use crate::config::{BROKER_KEYS, BrokerKey, Kind, Origin, TOPIC_KEYS, TopicConfig, TopicKey};
+use crate::config::{
+    BROKER_KEYS, BrokerKey, Changeable, Kind, Origin, Settings, Source, TOPIC_KEYS, TopicConfig, TopicKey,
+    broker_names, changeable,
+};
 use ringlog_wire::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
     DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use ringlog_wire::{ByteString, ErrorCode};
 use std::rc::Rc;
-
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
-/// Kafka's number for a value nobody has set.
-const DEFAULT: i8 = 5;
-/// Kafka's number for a value of the broker's own configuration.
-const STATIC_BROKER: i8 = 4;
+use std::sync::Arc;
 
 pub(super) async fn handle(context: Rc<Context>, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let tell = Tell {
         context: &context,
+        settings: context.broker.settings(),
         synonyms: request.include_synonyms,
         documentation: request.include_documentation,
     };
@@ -31,6 +31,7 @@ pub(super) async fn handle(context: Rc<Context>, request: DescribeConfigsRequest
 /// What a request wants to be told.
 struct Tell<'a> {
     context: &'a Context,
+    settings: Arc<Settings>,
     synonyms: bool,
     documentation: bool,
 }
@@ -44,6 +45,7 @@ impl Tell<'_> {
         let result = match asked.resource_type {
             TOPIC => self.topic(&asked.resource_name, is_wanted),
             BROKER => self.broker(&asked.resource_name, is_wanted),
+            BROKER_LOGGER => self.loggers(&asked.resource_name),
             other => Err((ErrorCode::InvalidRequest, format!("Unsupported resource type: {other}"))),
         };
         let (error_code, error_message, configs) = match result {
@@ -76,55 +78,88 @@ impl Tell<'_> {
     }
 
     fn topic_config(&self, topic: &Topic, key: &TopicKey) -> DescribeConfigsResourceResult {
-        let settings = &self.context.broker.config().settings;
+        let settings = &self.settings;
         let (value, origin) = TopicConfig::value(settings, &topic.configs, key.name);
         let mut synonyms = Vec::new();
         if self.synonyms {
             if let Some(value) = topic.configs.get(key.name) {
-                synonyms.push(synonym(key.name, value, source(Origin::Topic)));
+                synonyms.push(synonym(key.name, value, origin_number(settings, Origin::Topic)));
             }
-            let (value, origin) = TopicConfig::value(settings, &Default::default(), key.name);
-            if let Origin::Broker(name) = origin {
-                synonyms.push(synonym(name, &value, STATIC_BROKER));
-            }
+            let names: Vec<&str> = match broker_names(key.name) {
+                Some(names) => names.collect(),
+                None => key.broker.into_iter().collect(),
+            };
+            let set = |name: &&'static str| {
+                let name = *name;
+                settings.all_explicit(name).map(move |(value, source)| (name, value, source_number(source)))
+            };
+            let mut set: Vec<_> = names.iter().flat_map(set).collect();
+            // What was set while brokers ran goes before what they were started with, whatever the unit.
+            set.sort_by_key(|(_, _, source)| *source);
+            synonyms.extend(set.into_iter().map(|(name, value, source)| synonym(name, value, source)));
             synonyms.push(synonym(key.broker.unwrap_or(key.name), key.default, DEFAULT));
         }
-        self.config(key.name, key.kind, key.doc, value, source(origin), synonyms)
+        let source = origin_number(settings, origin);
+        self.config(key.name.into(), key.kind, key.doc, value, source, synonyms)
     }
 
+    /// The configs of this broker; for all brokers, those that were set for them.
     fn broker(&self, name: &str, is_wanted: impl Fn(&str) -> bool) -> Told {
-        let node_id = self.context.broker.config().node_id;
-        // An empty name asks for what all brokers have in common and was set while they ran: nothing can be.
-        if name.is_empty() {
-            return Ok(Vec::new());
-        }
-        if name.parse() != Ok(node_id) {
-            let message =
-                format!("Unexpected broker id, expected {node_id} or empty string, but received {name}");
-            return Err((ErrorCode::InvalidRequest, message));
-        }
-        Ok(BROKER_KEYS.iter().filter(|key| is_wanted(key.name)).map(|key| self.broker_config(key)).collect())
+        let named = named_broker(name, self.context.broker.config().node_id)
+            .map_err(|message| (ErrorCode::InvalidRequest, message))?;
+        let shown = |name: &str| is_wanted(name) && (named == NamedBroker::This || self.is_set_for_all(name));
+        let known =
+            BROKER_KEYS.iter().filter(|key| shown(key.name)).map(|key| self.broker_config(key, named));
+        let kept = self.settings.all_without_effect().into_iter().filter(|name| shown(name));
+        Ok(known.chain(kept.map(|name| self.kept_config(name, named))).collect())
     }
 
-    fn broker_config(&self, key: &BrokerKey) -> DescribeConfigsResourceResult {
-        let settings = &self.context.broker.config().settings;
-        let set = settings.explicit(key.name).is_some();
-        let mut synonyms = Vec::new();
-        if self.synonyms {
-            if set {
-                synonyms.push(synonym(key.name, settings.get(key.name), STATIC_BROKER));
-            }
+    fn is_set_for_all(&self, name: &str) -> bool {
+        self.settings.dynamic().all_brokers.contains_key(name)
+    }
+
+    fn broker_config(&self, key: &'static BrokerKey, of: NamedBroker) -> DescribeConfigsResourceResult {
+        let set = self.set(key.name, of);
+        let source = set.first().map_or(DEFAULT, |(_, source)| *source);
+        let value = set.first().map_or(key.default, |(value, _)| value).to_owned();
+        let mut synonyms: Vec<_> =
+            set.iter().map(|(value, source)| synonym(key.name, value, *source)).collect();
+        if of == NamedBroker::This {
             synonyms.push(synonym(key.name, key.default, DEFAULT));
         }
-        let source = if set { STATIC_BROKER } else { DEFAULT };
-        let value = settings.get(key.name).to_owned();
-        let config = self.config(key.name, key.kind, key.doc, value, source, synonyms);
-        DescribeConfigsResourceResult { read_only: true, ..config }
+        let config = self.config(key.name.into(), key.kind, key.doc, value, source, synonyms);
+        DescribeConfigsResourceResult { read_only: changeable(key.name) == Changeable::Not, ..config }
+    }
+
+    /// A config of Kafka's that was set and has no effect. What it holds may be secret.
+    fn kept_config(&self, name: &str, of: NamedBroker) -> DescribeConfigsResourceResult {
+        let set = self.set(name, of);
+        let (value, source) = set.first().copied().expect("it was set");
+        let kind = if may_be_secret(name) { Kind::Password } else { Kind::Text };
+        let synonyms = set.iter().map(|(value, source)| synonym(name, value, *source)).collect();
+        let config = self.config(name.into(), kind, KEPT, value.to_owned(), source, synonyms);
+        DescribeConfigsResourceResult { read_only: changeable(name) == Changeable::Not, ..config }
+    }
+
+    /// What was set for a broker config, the strongest first.
+    fn set(&self, name: &str, of: NamedBroker) -> Vec<(&str, i8)> {
+        let set = self.settings.all_explicit(name);
+        let set = set.filter(|(_, source)| of == NamedBroker::This || **source == Source::AllBrokers);
+        set.map(|(value, source)| (value, source_number(source))).collect()
+    }
+
+    /// There are no loggers whose levels could be changed.
+    fn loggers(&self, name: &str) -> Told {
+        match named_broker(name, self.context.broker.config().node_id) {
+            Ok(NamedBroker::This) => Ok(Vec::new()),
+            Ok(NamedBroker::All) => Err((ErrorCode::InvalidRequest, "Broker id must not be empty".into())),
+            Err(message) => Err((ErrorCode::InvalidRequest, message)),
+        }
     }
 
     fn config(
         &self,
-        name: &'static str,
+        name: ByteString,
         kind: Kind,
         doc: &'static str,
         value: String,
@@ -133,11 +168,11 @@ impl Tell<'_> {
     ) -> DescribeConfigsResourceResult {
         let is_sensitive = kind == Kind::Password;
         DescribeConfigsResourceResult {
-            name: ByteString::from_static(name),
+            name,
             value: (!is_sensitive).then(|| value.into()),
             config_source,
             is_sensitive,
-            synonyms: if is_sensitive { Vec::new() } else { synonyms },
+            synonyms: if is_sensitive || !self.synonyms { Vec::new() } else { synonyms },
             config_type: kind.wire_type(),
             documentation: self.documentation.then(|| ByteString::from_static(doc)),
             ..Default::default()
@@ -147,6 +182,14 @@ impl Tell<'_> {
 
 type Told = Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)>;
 
-fn synonym(name: &'static str, value: &str, source: i8) -> DescribeConfigsSynonym {
-    DescribeConfigsSynonym { name: ByteString::from_static(name), value: Some(value.into()), source }
+fn synonym(name: &str, value: &str, source: i8) -> DescribeConfigsSynonym {
+    DescribeConfigsSynonym { name: name.into(), value: Some(value.into()), source }
+}
+
+/// What configs of Kafka's say of themselves that were set and are not used.
+const KEPT: &str = "Kept and shown for tools that set it; ringlog does not use it.";
+
+/// Whether a config of this name may hold a key or a password.
+fn may_be_secret(name: &str) -> bool {
+    ["password", "secret", "jaas", "key", "credential"].iter().any(|word| name.contains(word))
 }

@@ -11,7 +11,10 @@
 //! - Groups speak the classic protocol: there is no `group.version` feature, and clients that could speak a newer one stay with it.
 //! - An API that is not served is not listed. A request for one closes the connection, as in Apache Kafka.
 
+mod alter_configs;
+mod altering;
 mod api_versions;
+mod config_resources;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -23,6 +26,7 @@ mod fetch;
 mod fetch_session;
 mod find_coordinator;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
@@ -86,8 +90,12 @@ pub const APIS: &[Api] = &[
         answer(context, reader, offset_for_leader_epoch::handle)
     }),
     api(ApiKey::DescribeConfigs, |context, reader| answer(context, reader, describe_configs::handle)),
+    api(ApiKey::AlterConfigs, |context, reader| answer(context, reader, alter_configs::handle)),
     api(ApiKey::CreatePartitions, |context, reader| answer(context, reader, create_partitions::handle)),
     api(ApiKey::DeleteGroups, |context, reader| answer(context, reader, delete_groups::handle)),
+    api(ApiKey::IncrementalAlterConfigs, |context, reader| {
+        answer(context, reader, incremental_alter_configs::handle)
+    }),
     api(ApiKey::OffsetDelete, |context, reader| answer(context, reader, offset_delete::handle)),
     api(ApiKey::DescribeCluster, |context, reader| answer(context, reader, describe_cluster::handle)),
 ];

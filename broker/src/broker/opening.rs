@@ -33,6 +33,10 @@ impl Broker {
         self.0.topic_configs.borrow_mut().clear();
         let before = std::mem::replace(&mut *self.0.image.borrow_mut(), image.clone());
         self.forget_offline();
+        let dynamic = image.dynamic(self.0.config.node_id);
+        if *self.settings().dynamic() != dynamic {
+            *self.0.settings.borrow_mut() = Arc::new(self.0.config.settings.with(dynamic));
+        }
         self.configure(&image);
         for partition in gone {
             self.0.partitions.borrow_mut().remove(&partition.id());

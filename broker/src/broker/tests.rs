@@ -2,6 +2,7 @@
 
 mod administering;
 mod client;
+mod configuring;
 mod fetching;
 mod grouping;
 mod harness;

@@ -1,7 +1,9 @@
 //! The controller: the one place that changes the cluster's metadata. Lives on shard 0.
 
 use super::metadata_log::{MetadataError, MetadataLog};
-use super::{DataDirs, Image, Outcome, Record, Refusal, Request, Topic, random_id, topics};
+use super::{
+    ConfigChange, DataDirs, Image, Outcome, Record, Refusal, Request, Topic, configs, random_id, topics,
+};
 use crate::config::BrokerConfig;
 use ringlog_engine::io::Io;
 use ringlog_engine::shard::sync::Credits;
@@ -111,6 +113,9 @@ impl Controller {
                 };
                 self.change(topics.len(), validate_only, grow).await
             }
+            Request::AlterConfigs { changes, validate_only } => {
+                self.alter_configs(&changes, validate_only).await
+            }
             Request::ProducerIds => self.producer_ids().await,
         }
     }
@@ -139,6 +144,29 @@ impl Controller {
         }
         match self.commit(&records, image).await {
             Ok(()) => Outcome::Topics(outcomes),
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// Changes the configs of each thing as far as they may be, and commits the changes together.
+    async fn alter_configs(&self, changes: &[ConfigChange], validate_only: bool) -> Outcome {
+        let mut image = Image::clone(&self.image());
+        let mut records = Vec::new();
+        let mut outcomes = Vec::new();
+        for change in changes {
+            let made = configs::alter(&image, &self.0.config, change);
+            outcomes.push(made.map(|record| {
+                if let Some(record) = record {
+                    image.apply(&record).expect("a record made for this image fits it");
+                    records.push(record);
+                }
+            }));
+        }
+        if validate_only || records.is_empty() {
+            return Outcome::Configs(outcomes);
+        }
+        match self.commit(&records, image).await {
+            Ok(()) => Outcome::Configs(outcomes),
             Err(error) => failed(&error),
         }
     }

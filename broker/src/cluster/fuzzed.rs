@@ -12,6 +12,7 @@ pub(crate) fn metadata_log(bytes: &[u8]) {
     let (again, end, _) = replay(lines.as_bytes()).expect("what was written can be read");
     assert_eq!(end, lines.len() as u64);
     assert!(again.topics().eq(image.topics()) && again.next_producer_id == image.next_producer_id);
+    assert_eq!(again.dynamic(1), image.dynamic(1));
 }
 
 pub(crate) fn meta_properties(text: &str) {

@@ -1,6 +1,7 @@
 //! The image: the metadata as a shard sees it. Immutable; a change makes a new one that shares the rest.
 
 use super::record::{PartitionRecord, Record};
+use crate::config::Dynamic;
 use ringlog_wire::Uuid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,6 +17,8 @@ pub struct Image {
     pub next_producer_id: i64,
     topics: Arc<BTreeMap<Arc<str>, Arc<Topic>>>,
     names: Arc<BTreeMap<[u8; 16], Arc<str>>>,
+    /// Configs set while brokers ran: of one, by its number, and of all.
+    broker_configs: Arc<BTreeMap<Option<i32>, BTreeMap<String, String>>>,
     /// Ids of topics that were deleted, as far back as the log goes.
     removed: Arc<BTreeSet<[u8; 16]>>,
 }
@@ -58,6 +61,12 @@ impl Image {
         self.topics.values()
     }
 
+    /// Configs set while they ran for this broker, and for all.
+    pub fn dynamic(&self, broker: i32) -> Dynamic {
+        let of = |broker: Option<i32>| self.broker_configs.get(&broker).cloned().unwrap_or_default();
+        Dynamic { this_broker: of(Some(broker)), all_brokers: of(None) }
+    }
+
     /// Whether a topic with this id is known to have been deleted.
     pub fn was_removed(&self, id: Uuid) -> bool {
         self.removed.contains(&id.0)
@@ -94,12 +103,9 @@ impl Image {
                 Arc::make_mut(&mut self.topics).remove(&name);
                 Arc::make_mut(&mut self.removed).insert(topic.0);
             }
-            Record::TopicConfig { topic, name, value } => {
-                let configs = &mut self.topic_mut(*topic)?.configs;
-                match value {
-                    Some(value) => configs.insert(name.clone(), value.clone()),
-                    None => configs.remove(name),
-                };
+            Record::TopicConfigs { topic, configs } => change(&mut self.topic_mut(*topic)?.configs, configs),
+            Record::BrokerConfigs { broker, configs } => {
+                change(Arc::make_mut(&mut self.broker_configs).entry(*broker).or_default(), configs);
             }
             Record::ProducerIds { next } => self.next_producer_id = *next,
         }
@@ -119,6 +125,10 @@ impl Image {
             partitions: topic.partitions.iter().map(PartitionRecord::from).collect(),
             configs: topic.configs.clone(),
         }));
+        records.extend(self.broker_configs.iter().map(|(broker, configs)| Record::BrokerConfigs {
+            broker: *broker,
+            configs: configs.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect(),
+        }));
         records
     }
 
@@ -134,6 +144,15 @@ impl Image {
                 partition.leader_epoch += 1;
             }
         }
+    }
+}
+
+fn change(configs: &mut BTreeMap<String, String>, changes: &BTreeMap<String, Option<String>>) {
+    for (name, value) in changes {
+        match value {
+            Some(value) => configs.insert(name.clone(), value.clone()),
+            None => configs.remove(name),
+        };
     }
 }
 
@@ -170,6 +189,10 @@ mod tests {
         }
     }
 
+    fn configs(all: &[(&str, Option<&str>)]) -> BTreeMap<String, Option<String>> {
+        all.iter().map(|(name, value)| ((*name).into(), value.map(Into::into))).collect()
+    }
+
     fn image(records: &[Record]) -> Image {
         let mut image = Image::default();
         for record in records {
@@ -202,11 +225,21 @@ mod tests {
                 topic: Uuid([2; 16]),
                 added: vec![PartitionRecord { leader_epoch: 0, directory: Uuid([8; 16]) }],
             },
-            Record::TopicConfig { topic: Uuid([2; 16]), name: "retention.ms".into(), value: None },
+            Record::TopicConfigs { topic: Uuid([2; 16]), configs: configs(&[("retention.ms", None)]) },
+            Record::BrokerConfigs {
+                broker: Some(1),
+                configs: configs(&[("a", Some("1")), ("b", Some("2"))]),
+            },
+            Record::BrokerConfigs { broker: None, configs: configs(&[("a", Some("3"))]) },
+            Record::BrokerConfigs { broker: Some(1), configs: configs(&[("a", None)]) },
             Record::RemoveTopic { topic: Uuid([1; 16]) },
             Record::Started,
             Record::ProducerIds { next: 1000 },
         ]);
+        let dynamic = full.dynamic(1);
+        assert_eq!(dynamic.this_broker, BTreeMap::from([("b".into(), "2".into())]));
+        assert_eq!(dynamic.all_brokers, BTreeMap::from([("a".into(), "3".into())]));
+        assert!(full.dynamic(2).this_broker.is_empty());
         let mut compacted = image(&full.records());
         assert!(full.was_removed(Uuid([1; 16])));
         (compacted.version, compacted.removed) = (full.version, full.removed.clone());

@@ -7,6 +7,7 @@
 //! On one node the log is one file, owned by the controller on shard 0. A change is answered when it is committed and every
 //! shard has applied it, so a topic that was created is ready when its creation is answered.
 
+mod configs;
 mod controller;
 #[cfg(test)]
 mod crash_tests;
@@ -18,6 +19,7 @@ mod metadata_log;
 mod record;
 mod topics;
 
+pub use configs::{Change, ConfigChange, Configured, Operation};
 pub use controller::{Controller, Publish, Usable};
 pub use data_dirs::{DataDir, DataDirError, DataDirs, metadata_is_there, random_id};
 pub use image::{Image, PartitionState, Topic};
@@ -45,6 +47,13 @@ pub enum Request {
     CreatePartitions {
         /// To which.
         topics: Vec<MorePartitions>,
+        /// Only say whether it would be done.
+        validate_only: bool,
+    },
+    /// Change configs: [`Outcome::Configs`], in the same order.
+    AlterConfigs {
+        /// Of what, and how. Nothing is there twice.
+        changes: Vec<ConfigChange>,
         /// Only say whether it would be done.
         validate_only: bool,
     },
@@ -92,6 +101,8 @@ pub struct MorePartitions {
 pub enum Outcome {
     /// Of each topic: as it now is (or, deleted, was; or, only validated, would be), or why not.
     Topics(Vec<Result<Arc<Topic>, Refusal>>),
+    /// Of each change of configs: that it is made (or, only validated, would be), or why not.
+    Configs(Vec<Result<(), Refusal>>),
     /// These producer ids are the caller's.
     ProducerIds {
         /// The first.

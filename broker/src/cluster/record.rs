@@ -45,15 +45,20 @@ pub enum Record {
         #[serde(with = "uuid_text")]
         topic: Uuid,
     },
-    /// A config of a topic was set, or with no value reset to the broker's default.
-    TopicConfig {
+    /// Configs of a topic were set or, with no value, reset to the broker's defaults: all of them at once.
+    TopicConfigs {
         /// The topic.
         #[serde(with = "uuid_text")]
         topic: Uuid,
-        /// Kafka's name.
-        name: String,
-        /// The value, or `None` to go back to the default.
-        value: Option<String>,
+        /// Values by Kafka's names.
+        configs: BTreeMap<String, Option<String>>,
+    },
+    /// Configs of a broker, or of all, were set while they ran or, with no value, reset to what they were started with.
+    BrokerConfigs {
+        /// The broker's number, or `None` for all.
+        broker: Option<i32>,
+        /// Values by Kafka's names.
+        configs: BTreeMap<String, Option<String>>,
     },
     /// Producer ids below `next` have been handed to shards.
     ProducerIds {

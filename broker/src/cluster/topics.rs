@@ -1,9 +1,10 @@
 //! What makes a topic acceptable: names, counts, places, configs. Checked against the image before anything is written.
 
+use super::configs::{check_topic, settings};
 use super::{
     Configs, DataDirs, Image, MorePartitions, NewTopic, PartitionRecord, Record, Refusal, Topic, TopicRef,
 };
-use crate::config::{BrokerConfig, TopicConfig, topic_key};
+use crate::config::BrokerConfig;
 use ringlog_wire::{ErrorCode, Uuid};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub(super) fn create(
     }
     check_collision(image, &new.name)?;
     let count = if new.assignments.is_empty() { counted(config, new)? } else { assigned(config, new)? };
-    let configs = check_configs(config, &new.configs)?;
+    let configs = new_configs(image, config, &new.configs)?;
     Ok(Record::Topic { name: new.name.clone(), id, partitions: place(image, dirs, count)?, configs })
 }
 
@@ -160,33 +161,22 @@ fn check_replicas(config: &BrokerConfig, replicas: &[i32]) -> Result<(), Refusal
     Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, message))
 }
 
-fn check_configs(broker: &BrokerConfig, configs: &[(String, Option<String>)]) -> Result<Configs, Refusal> {
-    let refuse = |message: String| Err(Refusal::new(ErrorCode::InvalidConfig, message));
-    let mut checked = Configs::new();
-    for (name, value) in configs {
-        let Some(key) = topic_key(name) else {
-            return refuse(format!("Unknown topic config name: {name}"));
-        };
+/// The configs of a new topic, if they are right.
+fn new_configs(
+    image: &Image,
+    config: &BrokerConfig,
+    new: &[(String, Option<String>)],
+) -> Result<Configs, Refusal> {
+    let mut configs = Configs::new();
+    for (name, value) in new {
         let Some(value) = value else {
-            return refuse(format!("Null value not supported for topic configs: {name}"));
+            let message = format!("Null value not supported for topic configs: {name}");
+            return Err(Refusal::new(ErrorCode::InvalidConfig, message));
         };
-        if let Err(refusal) = key.kind.check(value) {
-            return refuse(format!("Invalid value {value} for configuration {name}: {refusal}"));
-        }
-        checked.insert(name.clone(), value.clone());
+        configs.insert(name.clone(), value.clone());
     }
-    let effective = |name| TopicConfig::value(&broker.settings, &checked, name).0;
-    let lag = |name| effective(name).trim().parse::<i64>().expect("checked by its kind");
-    let (least, most) = (lag("min.compaction.lag.ms"), lag("max.compaction.lag.ms"));
-    if least > most {
-        return refuse(format!(
-            "conflict topic config setting min.compaction.lag.ms ({least}) > max.compaction.lag.ms ({most})"
-        ));
-    }
-    if effective("remote.storage.enable").trim().eq_ignore_ascii_case("true") {
-        return refuse("Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.".into());
-    }
-    Ok(checked)
+    check_topic(&settings(image, config), &configs)?;
+    Ok(configs)
 }
 
 /// Puts new partitions into the data directories that have the fewest.

@@ -4,6 +4,7 @@
 //! topic runs with: what was set on it, else the broker's default for it, else Kafka's.
 
 mod broker_keys;
+mod changeable;
 mod groups;
 mod kept_keys;
 mod kind;
@@ -14,11 +15,12 @@ mod topic;
 mod topic_keys;
 
 pub use broker_keys::{BROKER_KEYS, BrokerKey, broker_key};
+pub use changeable::{Changeable, changeable};
 pub use groups::GroupConfig;
 pub use kind::{Kind, Refusal, list};
 pub use listeners::{Advertised, ListenAddress};
-pub use settings::{ConfigError, Settings, Source};
-pub use topic::{CleanupPolicy, Durability, Origin, TimestampType, TopicConfig};
+pub use settings::{ConfigError, Dynamic, Settings, Source};
+pub use topic::{CleanupPolicy, Durability, Origin, TimestampType, TopicConfig, broker_names};
 pub use topic_keys::{TOPIC_KEYS, TopicKey, topic_key};
 
 use std::path::PathBuf;

@@ -6,7 +6,7 @@ use super::broker_keys::{BROKER_KEYS, broker_key};
 use super::kept_keys::is_kept;
 use super::properties::{self, Property};
 use super::topic_keys::topic_key;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -19,12 +19,26 @@ pub enum Source {
     Environment(String),
     /// The command line.
     CommandLine,
+    /// The cluster's metadata: set for this broker while it ran.
+    ThisBroker,
+    /// The cluster's metadata: set for all brokers while they ran.
+    AllBrokers,
 }
 
 /// Values that were set, by name, with their source. What was not set has its key's default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     values: BTreeMap<String, (String, Source)>,
+    dynamic: Dynamic,
+}
+
+/// Values that were set while brokers ran. They go before those the broker was started with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dynamic {
+    /// For this broker; they go before those for all.
+    pub this_broker: BTreeMap<String, String>,
+    /// For all brokers.
+    pub all_brokers: BTreeMap<String, String>,
 }
 
 /// What begins the environment variables that are read: `RINGLOG_SET_NUM_PARTITIONS` sets `num.partitions`.
@@ -86,9 +100,29 @@ impl Settings {
         Ok(())
     }
 
-    /// What was set for this name.
+    /// The same, with these values in force that were set while brokers ran.
+    pub fn with(&self, dynamic: Dynamic) -> Self {
+        Self { values: self.values.clone(), dynamic }
+    }
+
+    /// What was set for this name, and is in force.
     pub fn explicit(&self, name: &str) -> Option<(&str, &Source)> {
-        self.values.get(name).map(|(value, source)| (value.as_str(), source))
+        self.all_explicit(name).next()
+    }
+
+    /// All that was set for this name, the strongest first.
+    pub fn all_explicit(&self, name: &str) -> impl Iterator<Item = (&str, &Source)> {
+        let this_broker =
+            self.dynamic.this_broker.get(name).map(|value| (value.as_str(), &Source::ThisBroker));
+        let all_brokers =
+            self.dynamic.all_brokers.get(name).map(|value| (value.as_str(), &Source::AllBrokers));
+        let at_start = self.values.get(name).map(|(value, source)| (value.as_str(), source));
+        [this_broker, all_brokers, at_start].into_iter().flatten()
+    }
+
+    /// What was set while brokers ran.
+    pub fn dynamic(&self) -> &Dynamic {
+        &self.dynamic
     }
 
     /// The value in force: what was set, else the key's default. Empty stands for Kafka's null.
@@ -115,7 +149,19 @@ impl Settings {
         self.values.keys().map(String::as_str).filter(|name| broker_key(name).is_none()).collect()
     }
 
-    /// All names that were set.
+    /// Names that were set, now or at the start, though they have no effect here.
+    pub fn all_without_effect(&self) -> BTreeSet<&str> {
+        let Dynamic { this_broker, all_brokers } = &self.dynamic;
+        let dynamic = this_broker.keys().chain(all_brokers.keys()).map(String::as_str);
+        self.values
+            .keys()
+            .map(String::as_str)
+            .chain(dynamic)
+            .filter(|name| broker_key(name).is_none())
+            .collect()
+    }
+
+    /// All names that were set at the start.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.values.keys().map(String::as_str)
     }
@@ -202,6 +248,8 @@ impl fmt::Display for Source {
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Environment(variable) => write!(f, "environment variable {variable}"),
             Self::CommandLine => write!(f, "command line"),
+            Self::ThisBroker => write!(f, "set for this broker"),
+            Self::AllBrokers => write!(f, "set for all brokers"),
         }
     }
 }
@@ -273,6 +321,23 @@ mod tests {
         check("num.partitions", "`num.partitions`: expected NAME=VALUE");
         assert!(file("x.toml", "num.partitions = ").is_err());
         assert!(file("server.properties", "num.partitions").is_err());
+    }
+
+    #[test]
+    fn what_was_set_while_brokers_ran_goes_first() {
+        let settings = file("x.toml", "message.max.bytes = 5\nnum.partitions = 2").expect("right");
+        let one = |value: &str| BTreeMap::from([("message.max.bytes".to_owned(), value.to_owned())]);
+        let check = |dynamic: Dynamic, expected: &[&str]| {
+            let settings = settings.with(dynamic);
+            let all: Vec<&str> = settings.all_explicit("message.max.bytes").map(|(value, _)| value).collect();
+            assert_eq!((all.as_slice(), settings.get("message.max.bytes")), (expected, expected[0]));
+            assert_eq!(settings.get("num.partitions"), "2");
+        };
+        let none = Dynamic::default;
+        check(none(), &["5"]);
+        check(Dynamic { all_brokers: one("6"), ..none() }, &["6", "5"]);
+        check(Dynamic { this_broker: one("7"), ..none() }, &["7", "5"]);
+        check(Dynamic { this_broker: one("7"), all_brokers: one("6") }, &["7", "6", "5"]);
     }
 
     #[test]

@@ -139,20 +139,29 @@ const RETENTION: Units =
 const ROLL: Units = &[("log.roll.ms", 1), ("log.roll.hours", 3_600_000)];
 const ROLL_JITTER: Units = &[("log.roll.jitter.ms", 1), ("log.roll.jitter.hours", 3_600_000)];
 
+/// The broker configs that give a topic config its default, the strongest first, where there are several.
+pub fn broker_names(topic_config: &str) -> Option<impl Iterator<Item = &'static str>> {
+    units(topic_config).map(|units| units.iter().map(|(name, _)| *name))
+}
+
+fn units(topic_config: &str) -> Option<Units> {
+    match topic_config {
+        "retention.ms" => Some(RETENTION),
+        "segment.ms" => Some(ROLL),
+        "segment.jitter.ms" => Some(ROLL_JITTER),
+        _ => None,
+    }
+}
+
 /// The value the broker's settings give a topic config, if any was set.
 fn broker_default(
     settings: &Settings,
     name: &str,
     one_to_one: Option<&'static str>,
 ) -> Option<(String, &'static str)> {
-    let units = match name {
-        "retention.ms" => RETENTION,
-        "segment.ms" => ROLL,
-        "segment.jitter.ms" => ROLL_JITTER,
-        _ => {
-            let broker = one_to_one?;
-            return settings.explicit(broker).map(|(value, _)| (value.to_owned(), broker));
-        }
+    let Some(units) = units(name) else {
+        let broker = one_to_one?;
+        return settings.explicit(broker).map(|(value, _)| (value.to_owned(), broker));
     };
     let (broker, unit) = units.iter().find(|(broker, _)| settings.explicit(broker).is_some())?;
     let value: i64 = settings.parse(broker)?;

@@ -55,6 +55,7 @@ impl TestBroker {
             values.set_pair(pair, Source::CommandLine).unwrap();
         }
         values.set_pair("listeners=PLAINTEXT://127.0.0.1:0", Source::CommandLine).unwrap();
+        values.set("log.dirs", data.to_str().unwrap(), Source::CommandLine).unwrap();
         let mut config = BrokerConfig::new(values).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         config.set_bound(&[port], "localhost");
