@@ -3,6 +3,7 @@
 //! Every shard has one; they share nothing but mailboxes. What concerns a partition is asked of its owner with
 //! [`Broker::ask`], which answers from here when that is this shard: handlers do not care where a partition lies.
 
+mod administering;
 mod coordinating;
 mod identity;
 mod loads;
@@ -466,6 +467,11 @@ impl Broker {
                 done()
             }
             Call::ListGroups => Box::pin(std::future::ready(Answer::Groups(self.list_own_groups()))),
+            Call::DeleteRecords(deletions) => self.delete_records(deletions),
+            Call::Sizes => Box::pin(std::future::ready(Answer::Sizes(self.sizes()))),
+            Call::Producers(partitions) => {
+                Box::pin(std::future::ready(Answer::Producers(self.known_producers(&partitions))))
+            }
             Call::Load => {
                 let load = self.0.loads.own.clone();
                 Box::pin(std::future::ready(Answer::Load(load)))

@@ -10,6 +10,7 @@ use crate::group::{GroupAnswer, GroupRequest, Listed, Ticket};
 use crate::net::NewConnection;
 use crate::partition::{Acks, AppendRefusal, EpochEnd, Found, Offset, PartitionId, Read, Reader, Sought};
 use bytes::Bytes;
+use ringlog_engine::log::KnownProducer;
 use ringlog_engine::shard;
 use ringlog_wire::ErrorCode;
 use std::sync::Arc;
@@ -77,6 +78,12 @@ pub enum Call {
     GroupAnswered(u64, GroupAnswer),
     /// List the groups that the shard coordinates: [`Answer::Groups`].
     ListGroups,
+    /// Delete the records before these offsets, `None` for the high watermark: [`Answer::LogStarts`], in the same order, when it is durable.
+    DeleteRecords(Vec<(PartitionId, Option<i64>)>),
+    /// How large the shard's logs are: [`Answer::Sizes`].
+    Sizes,
+    /// The idempotent producers that partitions know: [`Answer::Producers`], in the same order.
+    Producers(Vec<PartitionId>),
     /// How many connections the shard has: [`Answer::Load`].
     Load,
     /// Serve this connection, accepted by a shard that has more: [`Answer::Done`].
@@ -119,6 +126,12 @@ pub enum Answer {
     Found(Vec<Result<Option<Offset>, ErrorCode>>),
     /// To [`Call::EpochEnds`].
     EpochEnds(Vec<Result<Option<EpochEnd>, ErrorCode>>),
+    /// To [`Call::DeleteRecords`]: the first offset there is.
+    LogStarts(Vec<Result<i64, ErrorCode>>),
+    /// To [`Call::Sizes`]: the bytes of each log's batches.
+    Sizes(Vec<(PartitionId, u64)>),
+    /// To [`Call::Producers`].
+    Producers(Vec<Result<Vec<KnownProducer>, ErrorCode>>),
     /// To [`Call::Load`]: the number itself, kept up to date.
     Load(Arc<AtomicUsize>),
     /// To [`Call::ListGroups`]; refused while some are being loaded.

@@ -24,7 +24,7 @@ const BY_ID: i16 = 12;
 
 /// What may be done with a topic, and with the cluster, where nobody is forbidden anything: a bit for each operation
 /// of Kafka's that the resource knows.
-const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+pub(super) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 pub(super) const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
 pub(super) async fn handle(context: Rc<Context>, request: MetadataRequest) -> MetadataResponse {
@@ -101,10 +101,21 @@ fn new_topic(context: &Context, name: &str) -> NewTopic {
 }
 
 /// Whether a topic may have this name.
-fn is_valid(name: &str) -> bool {
+pub(super) fn is_valid(name: &str) -> bool {
     const NAME_BYTES_MAX: usize = 249;
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     !matches!(name, "" | "." | "..") && name.len() <= NAME_BYTES_MAX && name.bytes().all(legal)
+}
+
+/// Whether the broker keeps things of its own in a topic.
+pub(super) fn is_internal(name: &str) -> bool {
+    name == OFFSETS_TOPIC
+}
+
+/// Who leads a partition: this broker, unless it is offline.
+pub(super) fn leader(context: &Context, topic: &Topic, index: i32) -> Option<i32> {
+    let is_offline = context.broker.is_offline(PartitionId::new(topic.id, index));
+    (!is_offline).then_some(context.broker.config().node_id)
 }
 
 struct Rows<'a> {
@@ -163,7 +174,7 @@ impl Rows<'_> {
                 isr_nodes: vec![node],
                 ..Default::default()
             };
-            if !self.context.broker.is_offline(PartitionId::new(topic.id, partition_index)) {
+            if leader(self.context, topic, partition_index).is_some() {
                 return row;
             }
             // As Kafka tells of a partition whose only replica is in a failed log directory.
@@ -177,7 +188,7 @@ impl Rows<'_> {
         MetadataResponseTopic {
             name: Some(ByteString::from(&*topic.name)),
             topic_id: topic.id,
-            is_internal: *topic.name == *OFFSETS_TOPIC,
+            is_internal: is_internal(&topic.name),
             partitions: partitions.collect(),
             topic_authorized_operations: if self.operations { TOPIC_OPERATIONS } else { i32::MIN },
             ..Default::default()

@@ -11,17 +11,24 @@
 //! - Groups speak the classic protocol: there is no `group.version` feature, and clients that could speak a newer one stay with it.
 //! - An API that is not served is not listed. A request for one closes the connection, as in Apache Kafka.
 
+mod acls;
 mod alter_configs;
+mod alter_partition_reassignments;
 mod altering;
 mod api_versions;
 mod config_resources;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
+mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_topic_partitions;
+mod elect_leaders;
 mod fetch;
 mod fetch_session;
 mod find_coordinator;
@@ -30,8 +37,10 @@ mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -85,19 +94,38 @@ pub const APIS: &[Api] = &[
     api(ApiKey::ApiVersions, |context, reader| answer(context, reader, api_versions::handle)),
     api(ApiKey::CreateTopics, |context, reader| answer(context, reader, create_topics::handle)),
     api(ApiKey::DeleteTopics, |context, reader| answer(context, reader, delete_topics::handle)),
+    api(ApiKey::DeleteRecords, |context, reader| answer(context, reader, delete_records::handle)),
     api(ApiKey::InitProducerId, |context, reader| answer(context, reader, init_producer_id::handle)),
     api(ApiKey::OffsetForLeaderEpoch, |context, reader| {
         answer(context, reader, offset_for_leader_epoch::handle)
     }),
+    api(ApiKey::DescribeAcls, |context, reader| answer(context, reader, acls::describe)),
+    api(ApiKey::CreateAcls, |context, reader| answer(context, reader, acls::create)),
+    api(ApiKey::DeleteAcls, |context, reader| answer(context, reader, acls::delete)),
     api(ApiKey::DescribeConfigs, |context, reader| answer(context, reader, describe_configs::handle)),
     api(ApiKey::AlterConfigs, |context, reader| answer(context, reader, alter_configs::handle)),
+    api(ApiKey::DescribeLogDirs, |context, reader| answer(context, reader, describe_log_dirs::handle)),
     api(ApiKey::CreatePartitions, |context, reader| answer(context, reader, create_partitions::handle)),
     api(ApiKey::DeleteGroups, |context, reader| answer(context, reader, delete_groups::handle)),
+    api(ApiKey::ElectLeaders, |context, reader| answer(context, reader, elect_leaders::handle)),
     api(ApiKey::IncrementalAlterConfigs, |context, reader| {
         answer(context, reader, incremental_alter_configs::handle)
     }),
+    api(ApiKey::AlterPartitionReassignments, |context, reader| {
+        answer(context, reader, alter_partition_reassignments::handle)
+    }),
+    api(ApiKey::ListPartitionReassignments, |context, reader| {
+        answer(context, reader, list_partition_reassignments::handle)
+    }),
     api(ApiKey::OffsetDelete, |context, reader| answer(context, reader, offset_delete::handle)),
     api(ApiKey::DescribeCluster, |context, reader| answer(context, reader, describe_cluster::handle)),
+    api(ApiKey::DescribeProducers, |context, reader| answer(context, reader, describe_producers::handle)),
+    api(ApiKey::ListConfigResources, |context, reader| {
+        answer(context, reader, list_config_resources::handle)
+    }),
+    api(ApiKey::DescribeTopicPartitions, |context, reader| {
+        answer(context, reader, describe_topic_partitions::handle)
+    }),
 ];
 
 /// A row with what the wire knows, for requests that are small and wait for those before them.

@@ -6,6 +6,7 @@ mod configuring;
 mod fetching;
 mod grouping;
 mod harness;
+mod inspecting;
 mod producing;
 mod recreating;
 mod refusing;

@@ -9,6 +9,7 @@
 //! to wait for moves it.
 
 mod acks;
+mod deleting;
 mod leader;
 mod parked;
 mod reader;

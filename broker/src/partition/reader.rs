@@ -200,7 +200,7 @@ impl Partition {
     }
 
     /// Whether a client that knows this epoch speaks with the leader it thinks.
-    fn check_epoch(&self, known: Option<i32>) -> Result<(), ReadRefusal> {
+    pub(super) fn check_epoch(&self, known: Option<i32>) -> Result<(), ReadRefusal> {
         match self.0.state.get() {
             State::Online => {}
             State::Failed => return Err(ErrorCode::KafkaStorageError),

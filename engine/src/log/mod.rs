@@ -66,6 +66,7 @@ pub use error::{AppendError, LogFailed, OpenError, ReadError};
 pub use follow::{Answer, Ask, FollowError, Follower, Taken, refusal};
 pub use marks::Marks;
 pub use notices::{Damage, Notice};
+pub use producers::KnownProducer;
 pub use read::{ReadLimit, ReadPart, ReadParts};
 pub use recovery::Recovered;
 pub use survey::{Survey, SurveyError, forget_checkpoint, survey, take_over};
@@ -200,6 +201,11 @@ pub struct Sizes {
 }
 
 impl Log {
+    /// The idempotent producers it knows, by their ids.
+    pub fn producers(&self) -> Vec<KnownProducer> {
+        self.0.state.borrow().producers.known()
+    }
+
     /// How far the log has come.
     pub fn marks(&self) -> Marks {
         self.0.state.borrow().marks

@@ -62,7 +62,39 @@ const BATCHES_MAX: usize = 5;
 /// How long a producer is remembered after its last batch (Kafka's `producer.id.expiration.ms`).
 const EXPIRATION_MS: i64 = 24 * 3_600_000;
 
+/// An idempotent producer, as far as a log knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownProducer {
+    /// Its id.
+    pub id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// The sequence of its last record; `None` where only a marker is known.
+    pub last_sequence: Option<i32>,
+    /// The time of its last batch, in milliseconds.
+    pub last_timestamp: i64,
+}
+
 impl Producers {
+    /// All that are known, by their ids.
+    pub(super) fn known(&self) -> Vec<KnownProducer> {
+        let mut known: Vec<_> = self
+            .by_id
+            .iter()
+            .map(|(&id, producer)| {
+                let last = producer.batches.back();
+                KnownProducer {
+                    id,
+                    epoch: producer.epoch,
+                    last_sequence: last.map(|batch| batch.last_sequence),
+                    last_timestamp: last.map_or(producer.heard, |batch| batch.timestamp),
+                }
+            })
+            .collect();
+        known.sort_by_key(|producer| producer.id);
+        known
+    }
+
     /// Says what a client's batch is (Kafka's `ProducerAppendInfo`): any sequence is right for a producer that is not known.
     pub(super) fn check(&self, header: &Header) -> Result<Check, ProducerError> {
         let Some(producer) = self.by_id.get(&header.producer_id) else { return Ok(Check::Append) };
