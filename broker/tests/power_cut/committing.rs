@@ -69,10 +69,13 @@ impl Committer {
 
     /// One connection, until it breaks or must be given up.
     async fn talk(&mut self, connection: &mut Connection, memory: &mut Memory) -> Option<()> {
+        // The topic that keeps groups is created by who looks for a coordinator, so who is refused must look again.
         let request = FindCoordinatorRequest { key: self.group.as_str().into(), ..Default::default() };
-        let found = connection.call(3, &request).await?;
-        if found.error_code != ErrorCode::None {
-            self.refused(connection, "a coordinator", found.error_code).await?;
+        loop {
+            match connection.call(3, &request).await?.error_code {
+                ErrorCode::None => break,
+                code => self.refused(connection, "a coordinator", code).await?,
+            }
         }
         self.look(connection, memory).await?;
         while !self.stopping.get() {

@@ -57,6 +57,10 @@ const KEPT: &[(&str, &str)] = &[
         "seed=820 shards=2 dirs=2 topics=1 partitions=1 idempotent=1 plain=2 consumers=2 admin=1 deletes=1 resets=200 lives=p2258,p5547",
         "a segment was deleted while it was read, and the read went on behind it as if nothing had been there",
     ),
+    (
+        "seed=2135 shards=1 dirs=2 topics=1 partitions=1 idempotent=1 plain=1 consumers=0 groups=1 admin=0 deletes=1 resets=0 lives=pd330",
+        "a consumer that was refused a coordinator while the disk was full never looked for one again",
+    ),
 ];
 
 #[test]

@@ -55,8 +55,9 @@ struct Progress {
 /// Steps after which a broker that is left alone has long done what is asked of it.
 const STEPS_MAX: u64 = 2_000_000;
 
-/// Steps after which a broker whose disks have room again has long taken something.
-const FULL_STEPS_MAX: u64 = 100_000;
+/// Steps after which a broker whose disks have room again has long taken something: a log asks for room once a second, and busy
+/// clients make more than 100,000 steps of one.
+const FULL_STEPS_MAX: u64 = 1_000_000;
 
 /// Steps that a life may go on for until a client is told something.
 const TOLD_STEPS_MAX: u64 = 2000;
