@@ -190,6 +190,12 @@ impl Broker {
             let answer = this.handle(from, call);
             this.0.shard.spawn(async move { reply.send(answer.await) });
         });
+        // What the broker was handed to it holds itself.
+        let held = broker.clone();
+        broker.0.shard.on_end(move || {
+            drop(held.0.listeners.take());
+            drop(held.0.controller.take());
+        });
         broker.0.shard.spawn(broker.clone().expire_acks());
         broker.0.shard.spawn(broker.clone().learn_loads());
         broker.0.shard.spawn(broker.clone().retain_logs());

@@ -191,8 +191,13 @@ impl Broker {
         if from == self.0.shard.id() {
             return self.0.waiters.borrow().get(&ticket).expect("it was put there before asking").clone();
         }
-        let this = self.clone();
-        Waiter::for_action(move || this.tell(from, Call::Woken(ticket)))
+        // It is parked at partitions, which the broker holds.
+        let this = Rc::downgrade(&self.0);
+        Waiter::for_action(move || {
+            if let Some(this) = this.upgrade() {
+                Self(this).tell(from, Call::Woken(ticket));
+            }
+        })
     }
 }
 

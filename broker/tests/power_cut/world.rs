@@ -38,6 +38,8 @@ pub(crate) struct World {
     brokers: Vec<Broker>,
     /// Of the process that lives.
     progress: Rc<Progress>,
+    /// Of the same: all that is the broker's holds it.
+    config: Option<Arc<BrokerConfig>>,
 }
 
 /// How far a process of the broker has come.
@@ -87,6 +89,7 @@ impl World {
             random: Random::new(!plan.seed),
             brokers: Vec::new(),
             progress: Rc::default(),
+            config: None,
         };
         world.start_clients();
         world
@@ -291,12 +294,15 @@ impl World {
         self.brokers.clear();
         how(&mut self.sim, self.machine);
         self.sim.clear_faults(self.machine);
+        let config = self.config.take().expect("it has begun");
+        assert_eq!(Arc::strong_count(&config), 1, "of a process that is gone nothing stays in memory");
     }
 
     /// Starts a process of the broker, and the check of what it holds.
     fn boot(&mut self, faulty: bool) -> Rc<Progress> {
         self.ledger.begins(faulty);
         let config = Arc::new(self.config());
+        self.config = Some(config.clone());
         let mut actors = Vec::new();
         for (id, ends) in mesh_ends(self.plan.shards).into_iter().enumerate() {
             let actor = self.sim.start(self.machine, ShardId(u16::try_from(id).unwrap()));

@@ -29,6 +29,7 @@ struct Inner {
     load: Arc<Load>,
     ending: Cell<bool>,
     hooks: RefCell<Vec<Hook>>,
+    ends: RefCell<Vec<Box<dyn FnOnce()>>>,
 }
 
 type Hook = Box<dyn FnMut() -> usize>;
@@ -88,6 +89,12 @@ impl Shard {
         self.0.hooks.borrow_mut().push(Box::new(hook));
     }
 
+    /// Runs this when the executor goes away and its tasks are gone: what was handed to something it holds itself lets
+    /// go of it then, or neither would ever be freed.
+    pub fn on_end(&self, end: impl FnOnce() + 'static) {
+        self.0.ends.borrow_mut().push(Box::new(end));
+    }
+
     /// How busy this shard is, for whoever shows it: any thread may read it.
     pub fn load(&self) -> Arc<Load> {
         self.0.load.clone()
@@ -130,6 +137,7 @@ impl Executor {
             load: Arc::default(),
             ending: Cell::new(false),
             hooks: RefCell::default(),
+            ends: RefCell::default(),
         }));
         Self { shard, ready: VecDeque::new(), awake_since }
     }
@@ -232,9 +240,10 @@ impl Executor {
         inner.ending.set(true);
         // Tasks hold handles on the shard, and the shard holds the tasks: break the circle. A task that is dropped
         // may spawn or wake others, so the table is not borrowed meanwhile, and is looked at again.
-        while inner.tasks.borrow().live > 0 {
+        while inner.tasks.borrow().live > 0 || !inner.ends.borrow().is_empty() {
             let tasks = std::mem::take(&mut *inner.tasks.borrow_mut());
             drop(tasks);
+            inner.ends.take().into_iter().for_each(|end| end());
         }
         inner.hooks.take();
     }

@@ -117,6 +117,9 @@ impl<Req: 'static, Rep: 'static> Mesh<Req, Rep> {
         }));
         let pump = mesh.clone();
         shard.on_turn(move || pump.0.deliver());
+        // The handler holds whoever holds the mailboxes.
+        let served = mesh.clone();
+        shard.on_end(move || drop(served.0.handler.take()));
         mesh
     }
 
