@@ -81,22 +81,15 @@ pub fn group_record(data: &[u8]) {
 }
 
 #[cfg(test)]
+#[path = "../fuzz/replay.rs"]
+mod replay;
+
+#[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use super::replay::replay;
 
     #[test]
     fn what_fuzzers_have_found_holds() {
-        let replay = |name: &str, target: fn(&[u8])| {
-            let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
-            let mut count = 0;
-            for entry in std::fs::read_dir(&folder).expect("a corpus") {
-                let path = entry.expect("an input").path();
-                println!("{}", path.display());
-                target(&std::fs::read(&path).expect("an input"));
-                count += 1;
-            }
-            assert!(count > 0, "{} is empty", folder.display());
-        };
         replay("metadata_log", super::metadata_log);
         replay("small_files", super::small_files);
         replay("config", super::config);

@@ -9,21 +9,12 @@ pub use formats::{batch, checkpoint, epochs, offset_index, producers, time_index
 pub use recovery::recovery;
 
 #[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
+#[path = "../../broker/fuzz/replay.rs"]
+mod replay;
 
-    /// Gives a target all inputs that are kept for it.
-    fn replay(name: &str, target: fn(&[u8])) {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../broker/fuzz/corpus").join(name);
-        let mut count = 0;
-        for entry in std::fs::read_dir(&folder).expect("a corpus") {
-            let path = entry.expect("an input").path();
-            println!("{}", path.display());
-            target(&std::fs::read(&path).expect("an input"));
-            count += 1;
-        }
-        assert!(count > 0, "{} is empty", folder.display());
-    }
+#[cfg(test)]
+mod tests {
+    use super::replay::replay;
 
     #[test]
     fn what_fuzzers_have_found_holds() {

@@ -16,6 +16,7 @@ mod plan;
 #[cfg(ringlog_plant)]
 mod planted;
 mod producing;
+#[path = "../../../engine/tests/trial/mod.rs"]
 mod trial;
 mod world;
 

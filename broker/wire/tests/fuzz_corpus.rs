@@ -3,21 +3,11 @@
 #[macro_use]
 mod support;
 
-use std::path::PathBuf;
+#[path = "../../fuzz/replay.rs"]
+mod replay;
 
+use replay::replay;
 use support::fuzz;
-
-fn replay(name: &str, target: fn(&[u8])) {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(name);
-    let mut count = 0;
-    for entry in std::fs::read_dir(&folder).expect("a corpus") {
-        let path = entry.expect("an input").path();
-        println!("{}", path.display());
-        target(&std::fs::read(&path).expect("an input"));
-        count += 1;
-    }
-    assert!(count > 0, "{} is empty", folder.display());
-}
 
 #[test]
 fn what_fuzzers_have_found_holds() {

@@ -15,6 +15,7 @@ mod plan;
 mod planted;
 mod producing;
 mod replica;
+#[path = "../trial/mod.rs"]
 mod trial;
 mod world;
 
