@@ -145,6 +145,11 @@ fn decode_versions<R: Request>(frame: &Bytes, version: i16) -> Result<R::Respons
     Ok(R::Response::decode(&mut reader, 0)?)
 }
 
+/// An error of the broker's with the words it gave.
+pub(super) fn refused(code: ErrorCode, message: Option<&str>) -> Result<(), Failure> {
+    check(code, message.unwrap_or("the broker refuses"))
+}
+
 /// An error of the broker's, in words.
 pub(super) fn check(code: ErrorCode, what: &str) -> Result<(), Failure> {
     if code == ErrorCode::None { Ok(()) } else { Err(Failure(format!("{what}: {code}"))) }

@@ -1,7 +1,7 @@
 //! `ringlog group`: list, describe with lag, reset offsets, delete.
 
 use super::client::{Client, check};
-use super::{BrokerAddress, Failure};
+use super::{BrokerAddress, Failure, Named};
 use crate::group::assigned_partitions;
 use clap::{Args, Subcommand};
 use ringlog_wire::delete_groups::DeleteGroupsRequest;
@@ -25,17 +25,9 @@ pub(super) struct Arguments {
 #[derive(Subcommand)]
 enum Action {
     /// List the groups: name, state, kind
-    List {
-        #[command(flatten)]
-        broker: BrokerAddress,
-    },
+    List(BrokerAddress),
     /// Show a group's state and, for each partition, how far it has come, its lag in records, and who consumes it
-    Describe {
-        /// The group's name
-        name: String,
-        #[command(flatten)]
-        broker: BrokerAddress,
-    },
+    Describe(Named),
     /// Set how far a group without members has come in a topic
     Reset {
         /// The group's name
@@ -55,12 +47,7 @@ enum Action {
         broker: BrokerAddress,
     },
     /// Delete a group without members, with all its offsets
-    Delete {
-        /// The group's name
-        name: String,
-        #[command(flatten)]
-        broker: BrokerAddress,
-    },
+    Delete(Named),
 }
 
 /// Where a group is set to.
@@ -86,13 +73,13 @@ struct To {
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.action {
-        Action::List { broker } => list(&broker),
-        Action::Describe { name, broker } => describe(&name, &broker),
+        Action::List(broker) => list(&broker),
+        Action::Describe(group) => describe(&group),
         Action::Reset { name, topic, partition, to, dry_run, broker } => {
             let reset = Reset { group: &name, topic: &topic, partition, to: &to, dry_run };
             reset.run(&mut Client::connect(&broker.address)?)
         }
-        Action::Delete { name, broker } => delete(&name, &broker),
+        Action::Delete(group) => delete(&group),
     }
 }
 
@@ -109,9 +96,9 @@ fn list(broker: &BrokerAddress) -> Result<(), Failure> {
     Ok(())
 }
 
-fn describe(name: &str, broker: &BrokerAddress) -> Result<(), Failure> {
+fn describe(Named { name, broker }: &Named) -> Result<(), Failure> {
     let mut client = Client::connect(&broker.address)?;
-    let request = DescribeGroupsRequest { groups: vec![name.into()], ..Default::default() };
+    let request = DescribeGroupsRequest { groups: vec![name.as_str().into()], ..Default::default() };
     let described = client.call(&request)?.groups.into_iter().next();
     let group = described.ok_or_else(|| Failure("an empty answer".into()))?;
     check(group.error_code, &format!("group {name}"))?;
@@ -304,8 +291,8 @@ impl Reset<'_> {
     }
 }
 
-fn delete(name: &str, broker: &BrokerAddress) -> Result<(), Failure> {
-    let request = DeleteGroupsRequest { groups_names: vec![name.into()] };
+fn delete(Named { name, broker }: &Named) -> Result<(), Failure> {
+    let request = DeleteGroupsRequest { groups_names: vec![name.as_str().into()] };
     let response = Client::connect(&broker.address)?.call(&request)?;
     for row in response.results {
         check(row.error_code, &format!("group {name}"))?;
@@ -315,7 +302,7 @@ fn delete(name: &str, broker: &BrokerAddress) -> Result<(), Failure> {
 }
 
 /// Columns under their names, each as wide as its widest.
-fn print(names: &[&str], rows: Vec<Vec<String>>) {
+pub(super) fn print(names: &[&str], rows: Vec<Vec<String>>) {
     let header = names.iter().map(|name| (*name).to_owned()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);

@@ -4,6 +4,7 @@
 
 mod check;
 mod client;
+mod config;
 mod consume;
 mod group;
 mod kafka;
@@ -30,6 +31,8 @@ enum Command {
     Topic(topic::Arguments),
     /// List, describe, reset and delete consumer groups
     Group(group::Arguments),
+    /// Show and change configs of topics, of the broker and of all brokers, while they run
+    Config(config::Arguments),
     /// Write lines of standard input to a topic; each is on stable storage before the command ends
     Produce(produce::Arguments),
     /// Write a topic's records to standard output
@@ -55,12 +58,22 @@ struct BrokerAddress {
     address: String,
 }
 
+/// What a command is about, by its name, and which broker to talk to.
+#[derive(Args)]
+struct Named {
+    /// Its name
+    name: String,
+    #[command(flatten)]
+    broker: BrokerAddress,
+}
+
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Topic(arguments) => topic::run(arguments),
         Command::Group(arguments) => group::run(arguments),
+        Command::Config(arguments) => config::run(arguments),
         Command::Produce(arguments) => produce::run(arguments),
         Command::Consume(arguments) => consume::run(arguments),
         Command::Check(arguments) => check::run(arguments),

@@ -1,12 +1,12 @@
 //! `ringlog topic`: create, list, describe, delete.
 
-use super::client::{Client, check};
-use super::{BrokerAddress, Failure};
+use super::client::{Client, refused};
+use super::{BrokerAddress, Failure, Named};
 use clap::{Args, Subcommand};
+use ringlog_wire::ByteString;
 use ringlog_wire::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 use ringlog_wire::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use ringlog_wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
-use ringlog_wire::{ByteString, ErrorCode};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -30,32 +30,19 @@ enum Action {
         broker: BrokerAddress,
     },
     /// List the topics' names
-    List {
-        #[command(flatten)]
-        broker: BrokerAddress,
-    },
+    List(BrokerAddress),
     /// Show a topic's partitions, and the configs set on it
-    Describe {
-        /// The topic's name
-        name: String,
-        #[command(flatten)]
-        broker: BrokerAddress,
-    },
+    Describe(Named),
     /// Delete a topic and its data
-    Delete {
-        /// The topic's name
-        name: String,
-        #[command(flatten)]
-        broker: BrokerAddress,
-    },
+    Delete(Named),
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.action {
         Action::Create { name, partitions, configs, broker } => create(&name, partitions, &configs, &broker),
-        Action::List { broker } => list(&broker),
-        Action::Describe { name, broker } => describe(&name, &broker),
-        Action::Delete { name, broker } => delete(&name, &broker),
+        Action::List(broker) => list(&broker),
+        Action::Describe(topic) => describe(&topic),
+        Action::Delete(topic) => delete(&topic),
     }
 }
 
@@ -97,7 +84,7 @@ fn list(broker: &BrokerAddress) -> Result<(), Failure> {
     Ok(())
 }
 
-fn describe(name: &str, broker: &BrokerAddress) -> Result<(), Failure> {
+fn describe(Named { name, broker }: &Named) -> Result<(), Failure> {
     let mut client = Client::connect(&broker.address)?;
     let topic = client.topic(name, false)?;
     println!("topic {name}, id {}, {} partitions", topic.topic_id, topic.partitions.len());
@@ -113,7 +100,7 @@ fn describe(name: &str, broker: &BrokerAddress) -> Result<(), Failure> {
     }
     let resource = DescribeConfigsResource {
         resource_type: 2,
-        resource_name: ByteString::from(name),
+        resource_name: ByteString::from(name.as_str()),
         configuration_keys: None,
     };
     let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
@@ -127,20 +114,14 @@ fn describe(name: &str, broker: &BrokerAddress) -> Result<(), Failure> {
     Ok(())
 }
 
-fn delete(name: &str, broker: &BrokerAddress) -> Result<(), Failure> {
-    let topic = DeleteTopicState { name: Some(ByteString::from(name)), ..Default::default() };
-    let request = DeleteTopicsRequest {
-        topics: vec![topic],
-        topic_names: vec![ByteString::from(name)],
-        ..Default::default()
-    };
+fn delete(Named { name, broker }: &Named) -> Result<(), Failure> {
+    let by_name = ByteString::from(name.as_str());
+    let topic = DeleteTopicState { name: Some(by_name.clone()), ..Default::default() };
+    let request =
+        DeleteTopicsRequest { topics: vec![topic], topic_names: vec![by_name], ..Default::default() };
     let response = Client::connect(&broker.address)?.call(&request)?;
     let result = response.responses.into_iter().next().ok_or_else(|| Failure("an empty answer".into()))?;
     refused(result.error_code, result.error_message.as_deref())?;
     println!("deleted {name}");
     Ok(())
-}
-
-fn refused(code: ErrorCode, message: Option<&str>) -> Result<(), Failure> {
-    check(code, message.unwrap_or("the broker refuses"))
 }
