@@ -100,7 +100,7 @@ impl Tell<'_> {
             synonyms.push(synonym(key.broker.unwrap_or(key.name), key.default, DEFAULT));
         }
         let source = origin_number(settings, origin);
-        self.config(key.name.into(), key.kind, key.doc, value, source, synonyms)
+        self.config(key.name.into(), key.kind, key.doc, Some(&value), source, synonyms)
     }
 
     /// The configs of this broker; for all brokers, those that were set for them.
@@ -121,11 +121,13 @@ impl Tell<'_> {
     fn broker_config(&self, key: &'static BrokerKey, of: NamedBroker) -> DescribeConfigsResourceResult {
         let set = self.set(key.name, of);
         let source = set.first().map_or(DEFAULT, |(_, source)| *source);
-        let value = set.first().map_or(key.default, |(value, _)| value).to_owned();
+        // Kafka's null is no value and no place of one.
+        let default = (!key.default.is_empty()).then_some(key.default);
+        let value = set.first().map(|(value, _)| *value).or(default);
         let mut synonyms: Vec<_> =
             set.iter().map(|(value, source)| synonym(key.name, value, *source)).collect();
         if of == NamedBroker::This {
-            synonyms.push(synonym(key.name, key.default, DEFAULT));
+            synonyms.extend(default.map(|default| synonym(key.name, default, DEFAULT)));
         }
         let config = self.config(key.name.into(), key.kind, key.doc, value, source, synonyms);
         DescribeConfigsResourceResult { read_only: changeable(key.name) == Changeable::Not, ..config }
@@ -137,7 +139,7 @@ impl Tell<'_> {
         let (value, source) = set.first().copied().expect("it was set");
         let kind = if may_be_secret(name) { Kind::Password } else { Kind::Text };
         let synonyms = set.iter().map(|(value, source)| synonym(name, value, *source)).collect();
-        let config = self.config(name.into(), kind, KEPT, value.to_owned(), source, synonyms);
+        let config = self.config(name.into(), kind, KEPT, Some(value), source, synonyms);
         DescribeConfigsResourceResult { read_only: changeable(name) == Changeable::Not, ..config }
     }
 
@@ -162,14 +164,14 @@ impl Tell<'_> {
         name: ByteString,
         kind: Kind,
         doc: &'static str,
-        value: String,
+        value: Option<&str>,
         config_source: i8,
         synonyms: Vec<DescribeConfigsSynonym>,
     ) -> DescribeConfigsResourceResult {
         let is_sensitive = kind == Kind::Password;
         DescribeConfigsResourceResult {
             name,
-            value: (!is_sensitive).then(|| value.into()),
+            value: value.filter(|_| !is_sensitive).map(ByteString::from),
             config_source,
             is_sensitive,
             synonyms: if is_sensitive || !self.synonyms { Vec::new() } else { synonyms },

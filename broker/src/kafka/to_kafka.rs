@@ -175,6 +175,11 @@ fn cluster(image: &Image, node_id: i32, notes: &mut Vec<String>) -> Cluster {
             cluster.topic_configs.insert((topic.name.to_string(), name.clone()), value.clone());
         }
     }
+    let dynamic = image.dynamic(node_id);
+    for (whose, configs) in [("this broker", &dynamic.this_broker), ("all brokers", &dynamic.all_brokers)] {
+        let left = |(name, value)| format!("config {name}={value} of {whose}: set it in Kafka's own config");
+        notes.extend(configs.iter().map(left));
+    }
     // As if each of its records had been a record of Kafka's log.
     cluster.end = (i64::try_from(image.version).expect("far fewer").max(1), 1);
     cluster
