@@ -2,7 +2,7 @@
 //! `RINGLOG_WRITE_DOCS=1 cargo test -p ringlog --test docs` writes them anew.
 
 use ringlog::api::APIS;
-use ringlog::config::{BROKER_KEYS, Kind, TOPIC_KEYS};
+use ringlog::config::{BROKER_KEYS, Changeable, Kind, TOPIC_KEYS, changeable};
 use ringlog_wire::ApiKey;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -51,21 +51,30 @@ fn the_config_document_lists_every_config_with_an_effect() {
          (`RINGLOG_SET_NUM_PARTITIONS` sets `num.partitions`) or with `--set KEY=VALUE`; the later goes before the earlier.\n\
          An unknown name is refused, with the nearest one. Configs of Apache Kafka 4.3 that have no effect here are\n\
          accepted and named in one line at start. This page is written from the tables in `broker/src/config/`; a test\n\
-         keeps them the same.\n\n## Broker\n\n| name | type | default | what it does |\n|---|---|---|---|\n",
+         keeps them the same.\n\n## Broker\n\n\
+         Those marked with * can be changed while the broker runs, for this broker or for all (`ringlog config set`, `kafka-configs`, any\n\
+         admin client): a change counts on every topic without a config of its own from its answer on, goes before what the broker was started\n\
+         with, and is kept in the metadata. Kafka's other dynamic configs have no effect here; they are kept and shown, but for those that\n\
+         hold keys or passwords. A name that Kafka does not have is refused.\n\n\
+         | name | type | default | what it does |\n|---|---|---|---|\n",
     );
     for key in BROKER_KEYS {
-        row(&mut text, key.name, key.kind, key.default, key.doc);
+        let mark = if changeable(key.name) == Changeable::Not { "" } else { " *" };
+        row(&mut text, key.name, mark, key.kind, key.default, key.doc);
     }
-    text.push_str("\n## Topic\n\n| name | type | default | what it does |\n|---|---|---|---|\n");
+    text.push_str(
+        "\n## Topic\n\nAll can be changed at any time (`ringlog config set --topic`), and count from the answer on.\n\n\
+         | name | type | default | what it does |\n|---|---|---|---|\n",
+    );
     for key in TOPIC_KEYS {
-        row(&mut text, key.name, key.kind, key.default, key.doc);
+        row(&mut text, key.name, "", key.kind, key.default, key.doc);
     }
     check("CONFIGS.md", &text);
 }
 
-fn row(text: &mut String, name: &str, kind: Kind, default: &str, doc: &str) {
+fn row(text: &mut String, name: &str, mark: &str, kind: Kind, default: &str, doc: &str) {
     let default = if default.is_empty() { "none".to_owned() } else { format!("`{default}`") };
-    writeln!(text, "| `{name}` | {} | {default} | {doc} |", kind_name(kind))
+    writeln!(text, "| `{name}`{mark} | {} | {default} | {doc} |", kind_name(kind))
         .expect("writing to a string does not fail");
 }
 

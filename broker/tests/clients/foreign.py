@@ -1,4 +1,4 @@
-"""Builds the program of Apache Kafka's Java client (`java`) or franz-go (`go`) and runs its cases on a broker that creates no topics."""
+"""Builds a program of Apache Kafka's Java client (`java`, `java-admin`) or franz-go (`go`) and runs its cases on a broker that creates no topics."""
 
 import pathlib
 import subprocess
@@ -12,13 +12,13 @@ BUILT = ROOT / "target" / "clients"
 RUN_SECONDS = 180
 
 
-def java():
-    """The command that Apache Kafka's Java client is run by; its arguments are in the head of JavaClient.java."""
+def java(program="JavaClient"):
+    """The command that Apache Kafka's Java client is run by; its arguments are in the head of the program."""
     classes = BUILT / "java"
-    subprocess.run(["javac", "-cp", f"{KAFKA_JARS}/*", "-d", classes, HERE / "java" / "JavaClient.java"], check=True)
+    subprocess.run(["javac", "-cp", f"{KAFKA_JARS}/*", "-d", classes, HERE / "java" / f"{program}.java"], check=True)
     quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=off"
     # Short runs on few processors: the JVM's cheaper compiler and collector start faster.
-    return ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", quiet, "-cp", f"{classes}:{KAFKA_JARS}/*", "JavaClient"]
+    return ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", quiet, "-cp", f"{classes}:{KAFKA_JARS}/*", program]
 
 
 def go():
@@ -28,7 +28,11 @@ def go():
     return [str(program)]
 
 
-LIBRARIES = {"java": java, "go": go}
+def java_admin():
+    return java("JavaAdmin")
+
+
+LIBRARIES = {"java": java, "java-admin": java_admin, "go": go}
 
 
 def main():
