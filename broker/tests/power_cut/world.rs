@@ -423,7 +423,7 @@ impl World {
         self.tally(|tally| tally.emptied += 1);
     }
 
-    /// Deletes records from the front of some partition. There is no API for it yet: the log is asked itself.
+    /// Deletes records from the front of some partition, as its broker does when it is asked to.
     fn delete_records(&mut self) {
         if !self.random.one_in(4) {
             return;
@@ -439,10 +439,10 @@ impl World {
         let offset = from + i64::try_from(self.random.below((to - from).unsigned_abs() + 1)).unwrap();
         let target = Target { topic: partition.id().topic, index: partition.id().index };
         self.ledger.deletion_of_records_begins(target, offset);
-        let (ledger, log) = (self.ledger.clone(), partition.log().clone());
+        let ledger = self.ledger.clone();
         let broker = self.brokers.iter().find(|broker| broker.partition(partition.id()).is_some());
         broker.expect("one of them has it").shard().clone().spawn(async move {
-            if let Ok(log_start) = Box::pin(log.delete_before(offset)).await {
+            if let Ok(log_start) = Box::pin(partition.delete_records(Some(offset))).await {
                 ledger.records_deleted(target, log_start);
             }
         });

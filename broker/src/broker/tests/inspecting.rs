@@ -2,6 +2,7 @@
 
 use super::client::{Batch, Client, batch, fetch};
 use super::harness::{TestBroker, Topic, topic_id};
+use crate::broker::Offline;
 use ringlog_wire::alter_partition_reassignments::{
     AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
 };
@@ -221,6 +222,33 @@ fn one_node_leads_all_and_moves_nothing() {
     assert_eq!(reassign("x", 0, None), unknown);
     let response = client.call(0, &ListPartitionReassignmentsRequest::default());
     assert_eq!((response.error_code, response.topics.len()), (ErrorCode::None, 0));
+}
+
+#[test]
+fn what_is_offline_is_told_as_offline() {
+    let broker = TestBroker::start(2, &[TOPIC]);
+    let mut client = Client::connect(broker.address);
+    client.produce("t", 0, batch(b"x"));
+    broker.ask(|brokers| brokers[0].go_offline(Offline::Directory(brokers[0].directories().dirs[0].id)));
+    broker.until(|broker| {
+        broker.ask(|brokers| brokers.iter().map(|broker| broker.offline_partitions()).sum::<usize>() == 3)
+    });
+    let response = client.call(4, &DescribeLogDirsRequest { topics: None });
+    let [dir] = &response.results[..] else { panic!("one directory") };
+    assert_eq!((dir.error_code, dir.topics.len()), (ErrorCode::KafkaStorageError, 0));
+    let offline = (-1, ErrorCode::KafkaStorageError);
+    assert_eq!(delete_records(&mut client, "t", &[(0, 1), (1, 0)]), [offline, offline]);
+    let described = client.call(0, &DescribeTopicPartitionsRequest::default());
+    for partition in &described.topics[0].partitions {
+        assert_eq!((partition.leader_id, &partition.offline_replicas[..]), (-1, &[1][..]));
+    }
+    for (election_type, code) in
+        [(0, ErrorCode::PreferredLeaderNotAvailable), (1, ErrorCode::EligibleLeadersNotAvailable)]
+    {
+        let request = ElectLeadersRequest { election_type, topic_partitions: None, timeout_ms: 1000 };
+        let rows = client.call(2, &request).replica_election_results.remove(0).partition_result;
+        assert_eq!(rows.iter().map(|row| row.error_code).collect::<Vec<_>>(), [code; 3]);
+    }
 }
 
 #[test]
