@@ -1,6 +1,6 @@
 //! Which broker configs can be changed while the broker runs (KIP-226), for one broker or for all.
 //!
-//! Those that are a topic config's default take effect at once, on every topic that has none of its own. Others that Apache Kafka 4.3.1
+//! Those that logs go by take effect at once, on every topic that has none of its own. Others that Apache Kafka 4.3.1
 //! can change and that have no effect here are kept and shown, as they are when a broker is started with them.
 
 use super::broker_keys::broker_key;
@@ -24,7 +24,8 @@ pub enum Changeable {
 pub fn changeable(name: &str) -> Changeable {
     if broker_key(name).is_some() {
         let is_default = TOPIC_KEYS.iter().any(|topic| topic.broker == Some(name));
-        return if is_default { Changeable::ForAll } else { Changeable::Not };
+        let changeable = is_default || name == "producer.id.expiration.ms";
+        return if changeable { Changeable::ForAll } else { Changeable::Not };
     }
     let kept = |names: &[&str]| names.binary_search(&name).is_ok();
     if kept(KEPT_FOR_ONE) {
@@ -110,6 +111,7 @@ mod tests {
         for (name, expected) in [
             ("log.retention.ms", Changeable::ForAll),
             ("durability", Changeable::ForAll),
+            ("producer.id.expiration.ms", Changeable::ForAll),
             ("num.io.threads", Changeable::ForAll),
             ("sasl.kerberos.min.time.before.relogin", Changeable::ForOne),
             ("log.retention.hours", Changeable::Not),

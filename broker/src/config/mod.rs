@@ -67,8 +67,6 @@ pub struct BrokerConfig {
     pub connections_max: usize,
     /// After how long without a request a connection is closed, in milliseconds; `None` for never.
     pub connection_idle_ms: Option<u64>,
-    /// After how long without a batch a producer's sequence is forgotten, in milliseconds.
-    pub producer_expiry_ms: i64,
     /// How often segments past their retention are looked for.
     pub retention_check: Duration,
     /// What consumer groups go by.
@@ -159,7 +157,6 @@ impl BrokerConfig {
             fetch_sessions_max: number(&settings, "max.incremental.fetch.session.cache.slots"),
             connections_max: number(&settings, "max.connections"),
             connection_idle_ms: u64::try_from(number::<i64>(&settings, "connections.max.idle.ms")).ok(),
-            producer_expiry_ms: number(&settings, "producer.id.expiration.ms"),
             retention_check: Duration::from_millis(number(&settings, "log.retention.check.interval.ms")),
             groups: GroupConfig::new(&settings)?,
             endpoints: Vec::new(),

@@ -38,6 +38,8 @@ pub struct TopicConfig {
     pub retention_ms: Option<i64>,
     /// How long a removed segment's file stays, in milliseconds.
     pub file_delete_delay_ms: u64,
+    /// How long an idempotent producer is remembered after its last batch, in milliseconds: the broker's.
+    pub producer_expiration_ms: u64,
     /// Whether batches must be kept in zstd, which old consumers cannot read.
     pub zstd_only: bool,
 }
@@ -114,6 +116,7 @@ impl TopicConfig {
             retention_bytes: u64::try_from(long("retention.bytes")).ok(),
             retention_ms: Some(long("retention.ms")).filter(|ms| *ms >= 0),
             file_delete_delay_ms: count("file.delete.delay.ms"),
+            producer_expiration_ms: settings.parse("producer.id.expiration.ms").expect("it has a default"),
             zstd_only: text("compression.type").trim() == "zstd",
         }
     }

@@ -257,6 +257,7 @@ pub fn log_config(config: &TopicConfig) -> LogConfig {
         delete: config.cleanup.delete,
         compact: config.cleanup.compact,
         file_delete_delay_ms: config.file_delete_delay_ms,
+        producer_expiration_ms: config.producer_expiration_ms,
         ..LogConfig::default()
     }
 }

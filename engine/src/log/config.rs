@@ -41,6 +41,8 @@ pub struct LogConfig {
     pub compact: bool,
     /// `file.delete.delay.ms`: how long a removed segment's files stay under another name.
     pub file_delete_delay_ms: u64,
+    /// `producer.id.expiration.ms`: how long an idempotent producer is remembered after its last batch.
+    pub producer_expiration_ms: u64,
 }
 
 impl Default for LogConfig {
@@ -65,6 +67,7 @@ impl Default for LogConfig {
             delete: true,
             compact: false,
             file_delete_delay_ms: 60_000,
+            producer_expiration_ms: 24 * 3_600_000,
         }
     }
 }

@@ -59,9 +59,6 @@ pub(super) enum ProducerError {
 /// Batches remembered of each producer: as many as a client may have in flight (Kafka's `ProducerStateEntry`).
 const BATCHES_MAX: usize = 5;
 
-/// How long a producer is remembered after its last batch (Kafka's `producer.id.expiration.ms`).
-const EXPIRATION_MS: i64 = 24 * 3_600_000;
-
 /// An idempotent producer, as far as a log knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownProducer {
@@ -167,9 +164,10 @@ impl Producers {
         self
     }
 
-    /// Forgets the producers that have not been heard of for a day.
-    pub(super) fn expire(&mut self, now: i64) {
-        self.by_id.retain(|_, producer| now.saturating_sub(producer.heard) < EXPIRATION_MS);
+    /// Forgets the producers that have not been heard of for so long.
+    pub(super) fn expire(&mut self, now: i64, remembered_ms: u64) {
+        let remembered = i64::try_from(remembered_ms).unwrap_or(i64::MAX);
+        self.by_id.retain(|_, producer| now.saturating_sub(producer.heard) < remembered);
     }
 
     /// Kafka's `.snapshot` file.
@@ -343,9 +341,9 @@ mod tests {
     #[test]
     fn an_expired_producer_may_go_on_with_any_sequence() {
         let mut producers = of(&[batch(0, 0, 1, 0)]);
-        producers.expire(EXPIRATION_MS - 1);
+        producers.expire(999, 1000);
         assert_eq!(producers.check(&batch(0, 9, 1, 0)), Err(ProducerError::OutOfOrderSequence));
-        producers.expire(EXPIRATION_MS);
+        producers.expire(1000, 1000);
         assert_eq!(producers.check(&batch(0, 9, 1, 0)), Ok(Check::Append));
     }
 

@@ -213,7 +213,8 @@ impl Log {
     pub(super) fn sum_up(&self) -> Checkpoint {
         let mut state = self.0.state.borrow_mut();
         state.bytes_since_checkpoint = 0;
-        state.producers.expire(self.0.shard.wall_time().0);
+        let remembered = state.config.producer_expiration_ms;
+        state.producers.expire(self.0.shard.wall_time().0, remembered);
         let active = state.active();
         let indexes = active.indexes.as_ref().expect("the active segment's indexes are in memory");
         let (max_timestamp, max_timestamp_offset) = active.max_timestamp.unwrap_or((-1, -1));
