@@ -31,22 +31,38 @@ pub(super) async fn handle(context: Rc<Context>, request: DescribeLogDirsRequest
         }
     }
     let opened = broker.directories();
-    let results = broker.config().data_dirs.iter().map(|path| {
+    let mut results = Vec::new();
+    for path in &broker.config().data_dirs {
         let dir = opened.dirs.iter().find(|dir| dir.path == *path);
-        match dir.filter(|dir| !broker.is_directory_offline(dir.id)) {
-            Some(dir) => DescribeLogDirsResult {
-                log_dir: absolute(path),
+        let dir = dir.filter(|dir| !broker.is_directory_offline(dir.id));
+        let log_dir = absolute(path);
+        let described = match dir {
+            Some(dir) => {
+                broker.shard().io().capacity(dir.dir, path.clone()).await.map(|capacity| (dir, capacity)).ok()
+            }
+            None => None,
+        };
+        results.push(match described {
+            Some((dir, capacity)) => DescribeLogDirsResult {
+                log_dir,
                 topics: partitions.of(dir.id),
+                total_bytes: signed(capacity.total_bytes),
+                usable_bytes: signed(capacity.usable_bytes),
                 ..Default::default()
             },
             None => DescribeLogDirsResult {
-                log_dir: absolute(path),
+                log_dir,
                 error_code: ErrorCode::KafkaStorageError,
                 ..Default::default()
             },
-        }
-    });
-    DescribeLogDirsResponse { results: results.collect(), ..Default::default() }
+        });
+    }
+    DescribeLogDirsResponse { results, ..Default::default() }
+}
+
+/// Kafka's bytes are signed.
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 fn asked(topics: &[DescribableLogDirTopic]) -> HashSet<(&str, i32)> {
@@ -78,7 +94,7 @@ impl Partitions<'_> {
         }
         let row = DescribeLogDirsPartition {
             partition_index,
-            partition_size: i64::try_from(bytes).unwrap_or(i64::MAX),
+            partition_size: signed(bytes),
             // The only replica is never behind itself.
             offset_lag: 0,
             is_future_key: false,

@@ -2,7 +2,7 @@
 
 use super::buf::aligned;
 use super::flusher::Disks;
-use super::{DirEntry, File, FileMode, Op, Outcome, Space};
+use super::{Capacity, DirEntry, File, FileMode, Op, Outcome, Space};
 use crate::limits::reserve;
 use bytes::{Bytes, BytesMut};
 use rustix::fs::{FallocateFlags, Mode, OFlags};
@@ -43,6 +43,9 @@ pub(super) fn run(op: Op, disks: &Disks) -> Outcome {
         Op::RemoveDir { path, .. } => none(std::fs::remove_dir(path)),
         Op::SyncDir { dir, path } => none(disks.sync_dir(dir, &path)),
         Op::List { dir, path } => Outcome::Listing(disks.check_usable(dir).and_then(|()| list(&path))),
+        Op::Capacity { dir, path } => {
+            Outcome::Capacity(disks.check_usable(dir).and_then(|()| capacity(&path)))
+        }
         Op::Close { file } => {
             drop(file);
             Outcome::Count(Ok(0))
@@ -189,6 +192,11 @@ fn keeps_reserve(file: &File, more: u64) -> io::Result<()> {
     }
 }
 
+fn capacity(path: &Path) -> io::Result<Capacity> {
+    let disk = rustix::fs::statvfs(path)?;
+    Ok(Capacity { total_bytes: disk.f_blocks * disk.f_frsize, usable_bytes: disk.f_bavail * disk.f_frsize })
+}
+
 /// Zeroes are written this many bytes at a time.
 const ZEROES: usize = 1 << 20;
 
@@ -209,6 +217,14 @@ fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
 mod tests {
     use super::*;
     use crate::io::DirId;
+
+    #[test]
+    fn a_directory_tells_the_size_of_its_file_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = capacity(dir.path()).unwrap();
+        assert!(found.total_bytes > 0 && found.usable_bytes <= found.total_bytes, "{found:?}");
+        assert!(capacity(&dir.path().join("missing")).is_err());
+    }
 
     #[test]
     fn what_has_just_been_written_is_read_at_once_and_ends_with_the_file() {

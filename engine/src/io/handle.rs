@@ -2,8 +2,8 @@
 
 use super::op::ByToken;
 use super::{
-    Completion, Counters, DirEntry, DirId, Driver, File, FileMode, Instant, Listener, Notifier, Op, Outcome,
-    Socket, Space, SyncItem, Token, Wait, WallTime,
+    Capacity, Completion, Counters, DirEntry, DirId, Driver, File, FileMode, Instant, Listener, Notifier, Op,
+    Outcome, Socket, Space, SyncItem, Token, Wait, WallTime,
 };
 use bytes::{Bytes, BytesMut};
 use std::cell::RefCell;
@@ -243,6 +243,14 @@ impl Io {
         match self.run(Op::List { dir, path }).await {
             Outcome::Listing(result) => result,
             other => panic!("the Driver answered a listing with {other:?}"),
+        }
+    }
+
+    /// [`Op::Capacity`].
+    pub async fn capacity(&self, dir: DirId, path: PathBuf) -> io::Result<Capacity> {
+        match self.run(Op::Capacity { dir, path }).await {
+            Outcome::Capacity(result) => result,
+            other => panic!("the Driver answered a question for a capacity with {other:?}"),
         }
     }
 

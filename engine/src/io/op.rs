@@ -97,6 +97,8 @@ pub enum Op {
     SyncDir { dir: DirId, path: PathBuf },
     /// List a directory: [`Outcome::Listing`], in name order.
     List { dir: DirId, path: PathBuf },
+    /// How large the file system is that a directory lies in: [`Outcome::Capacity`].
+    Capacity { dir: DirId, path: PathBuf },
     /// Let go of a file: [`Outcome::Count`]. The descriptor closes, on a helper thread, with the last clone.
     Close { file: File },
 }
@@ -124,6 +126,17 @@ pub enum Outcome {
     Opened(io::Result<(File, u64)>),
     /// The entries of a directory.
     Listing(io::Result<Vec<DirEntry>>),
+    /// The size of a file system.
+    Capacity(io::Result<Capacity>),
+}
+
+/// The size of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// All its bytes.
+    pub total_bytes: u64,
+    /// Those that are free for us.
+    pub usable_bytes: u64,
 }
 
 /// One entry of a directory.

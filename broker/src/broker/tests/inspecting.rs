@@ -85,6 +85,8 @@ fn data_directories_are_described_with_what_lies_in_them() {
         let [dir] = &client.call(version, &request).results[..] else { panic!("one directory") };
         assert_eq!(dir.error_code, ErrorCode::None);
         assert!(dir.log_dir.starts_with('/'), "{}", dir.log_dir);
+        let capacity = (dir.total_bytes > 0, dir.usable_bytes >= 0, dir.usable_bytes <= dir.total_bytes);
+        assert!(capacity == (true, true, true) || version < 4, "{dir:?}");
         let mut found = Vec::new();
         for topic in &dir.topics {
             for row in &topic.partitions {

@@ -287,6 +287,7 @@ public class JavaAdmin {
         equal(all.size(), 1, "directories");
         var directory = all.values().iterator().next();
         equal(directory.error(), null, "error");
+        equal(directory.totalBytes().getAsLong() > 0 && directory.usableBytes().getAsLong() <= directory.totalBytes().getAsLong(), true, "size of its file system");
         var full = directory.replicaInfos().get(new TopicPartition(topic, 1));
         var empty = directory.replicaInfos().get(new TopicPartition(topic, 0));
         equal(full.size() > 500 && full.size() < 100_000, true, "size " + full.size());

@@ -2,7 +2,7 @@
 
 use super::file::{BLOCK, SimFile, Survival};
 use super::random::Random;
-use crate::io::{DirEntry, DirId, File, FileMode, Op, Outcome, Space};
+use crate::io::{Capacity, DirEntry, DirId, File, FileMode, Op, Outcome, Space};
 use crate::limits::reserve;
 use std::collections::BTreeMap;
 use std::io;
@@ -126,6 +126,10 @@ impl Disk {
             Op::RemoveDir { path, .. } => none(self.remove_dir(&path)),
             Op::SyncDir { path, .. } => none(self.sync_dir(&path, covered)),
             Op::List { path, .. } => Outcome::Listing(self.list(&path)),
+            Op::Capacity { .. } => Outcome::Capacity(Ok(Capacity {
+                total_bytes: self.capacity,
+                usable_bytes: self.capacity.saturating_sub(self.used()),
+            })),
             Op::Close { .. } => Outcome::Count(Ok(0)),
             other => panic!("not a file operation: {other:?}"),
         }

@@ -24,6 +24,7 @@ pub enum OpKind {
     List,
     Close,
     SendFile,
+    Capacity,
 }
 
 impl OpKind {
@@ -46,6 +47,7 @@ impl OpKind {
             Op::List { .. } => Self::List,
             Op::Close { .. } => Self::Close,
             Op::SendFile { .. } => Self::SendFile,
+            Op::Capacity { .. } => Self::Capacity,
             Op::Accept { .. }
             | Op::Recv { .. }
             | Op::RecvExact { .. }

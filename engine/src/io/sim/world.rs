@@ -427,7 +427,8 @@ fn dir_of(op: &Op) -> Option<DirId> {
         | Op::MakeDir { dir, .. }
         | Op::RemoveDir { dir, .. }
         | Op::SyncDir { dir, .. }
-        | Op::List { dir, .. } => Some(*dir),
+        | Op::List { dir, .. }
+        | Op::Capacity { dir, .. } => Some(*dir),
         Op::Write { file, .. }
         | Op::Read { file, .. }
         | Op::Prepare { file, .. }
@@ -455,6 +456,7 @@ fn failure(op: &Op, error: i32) -> Outcome {
         Op::Read { .. } => Outcome::Received(Err(error)),
         Op::Open { .. } | Op::Create { .. } => Outcome::Opened(Err(error)),
         Op::List { .. } => Outcome::Listing(Err(error)),
+        Op::Capacity { .. } => Outcome::Capacity(Err(error)),
         _ => Outcome::Count(Err(error)),
     }
 }
