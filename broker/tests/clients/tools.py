@@ -46,11 +46,16 @@ def refused(broker, name, *arguments):
     return said
 
 
+# Goes when the program ends.
+FILES = tempfile.TemporaryDirectory()
+
+
 def written(content):
     """A file with this JSON in it."""
-    with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as file:
+    path = f"{FILES.name}/{uuid.uuid4()}.json"
+    with open(path, "w") as file:
         json.dump(content, file)
-    return file.name
+    return path
 
 
 @case
