@@ -24,9 +24,10 @@ const MAX_TIMESTAMP_AT: usize = 35;
 
 /// Bits of the attributes.
 const CODEC: i16 = 0x07;
-const LOG_APPEND_TIME: i16 = 0x08;
+pub(crate) const LOG_APPEND_TIME: i16 = 0x08;
 pub(crate) const TRANSACTIONAL: i16 = 0x10;
 pub(crate) const CONTROL: i16 = 0x20;
+pub(crate) const DELETE_HORIZON: i16 = 0x40;
 
 /// What is wrong with a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,6 +165,16 @@ impl Header {
         self.attributes & LOG_APPEND_TIME != 0
     }
 
+    /// When marks of deletion in it may go (KIP-534), in wall-clock milliseconds; `None` before a cleaner has set it.
+    pub fn delete_horizon(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
+    }
+
+    /// Whether it holds no records any more: only its header was kept when the log was cleaned.
+    pub fn is_emptied(&self) -> bool {
+        self.record_count == 0
+    }
+
     /// How its records are compressed; `None` if no codec has this number.
     pub fn codec(&self) -> Option<Codec> {
         match self.attributes & CODEC {
@@ -210,6 +221,29 @@ pub fn verify_counts(header: &Header) -> Result<(), BatchError> {
         return Err(BatchError::Invalid("the offsets do not fit the number of records"));
     }
     Ok(())
+}
+
+/// A whole batch of this header, whose length and CRC are made anew, and these records, compressed as it says.
+pub fn assemble(header: &Header, records: &[u8]) -> Vec<u8> {
+    let length = i32::try_from(HEADER_LEN - LENGTH_END + records.len()).expect("a batch is below 2 GiB");
+    let mut batch = Vec::with_capacity(HEADER_LEN + records.len());
+    batch.extend(header.base_offset.to_be_bytes());
+    batch.extend(length.to_be_bytes());
+    batch.extend(header.leader_epoch.to_be_bytes());
+    batch.push(2);
+    batch.extend([0; 4]);
+    batch.extend(header.attributes.to_be_bytes());
+    batch.extend(header.last_offset_delta.to_be_bytes());
+    batch.extend(header.base_timestamp.to_be_bytes());
+    batch.extend(header.max_timestamp.to_be_bytes());
+    batch.extend(header.producer_id.to_be_bytes());
+    batch.extend(header.producer_epoch.to_be_bytes());
+    batch.extend(header.base_sequence.to_be_bytes());
+    batch.extend(header.record_count.to_be_bytes());
+    batch.extend(records);
+    let crc = crc_fast::crc32_iscsi(&batch[ATTRIBUTES_AT..]);
+    batch[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
+    batch
 }
 
 /// Stamps what a leader gives a batch. Both lie outside the CRC.
@@ -261,6 +295,13 @@ mod tests {
         assert_eq!((header.record_count, header.last_offset_delta, header.leader_epoch), (1, 0, -1));
         assert_eq!(header.codec(), Some(Codec::None));
         assert_eq!(verify_counts(&header), Ok(()));
+    }
+
+    #[test]
+    fn a_batch_is_assembled_as_it_was() {
+        let batch = sample();
+        let header = verify(&batch).unwrap();
+        assert_eq!(assemble(&header, &batch[HEADER_LEN..]), batch);
     }
 
     #[test]

@@ -98,7 +98,7 @@ fn read_record(body: &mut Bytes, batch: &Header) -> Result<Record, RecordsError>
     Ok(Record { offset: batch.base_offset.wrapping_add(offset_delta), timestamp, key, value, headers })
 }
 
-fn nullable(bytes: &mut Bytes) -> Result<Option<Bytes>, RecordsError> {
+pub(crate) fn nullable(bytes: &mut Bytes) -> Result<Option<Bytes>, RecordsError> {
     let len = varint(bytes)?;
     if len == -1 {
         return Ok(None);
@@ -109,11 +109,11 @@ fn nullable(bytes: &mut Bytes) -> Result<Option<Bytes>, RecordsError> {
     }
 }
 
-fn length(bytes: &mut Bytes) -> Result<usize, RecordsError> {
+pub(crate) fn length(bytes: &mut Bytes) -> Result<usize, RecordsError> {
     usize::try_from(varint(bytes)?).map_err(|_| RecordsError::Malformed)
 }
 
-fn varint(bytes: &mut Bytes) -> Result<i64, RecordsError> {
+pub(crate) fn varint(bytes: &mut Bytes) -> Result<i64, RecordsError> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
         let byte = bytes.try_get_u8().map_err(|_| RecordsError::Malformed)?;
@@ -125,7 +125,7 @@ fn varint(bytes: &mut Bytes) -> Result<i64, RecordsError> {
     Err(RecordsError::Malformed)
 }
 
-fn put_varint(out: &mut Vec<u8>, value: i64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, value: i64) {
     let mut value = ((value << 1) ^ (value >> 63)).cast_unsigned();
     while value >= 0x80 {
         out.push(u8::try_from(value & 0x7f).expect("seven bits") | 0x80);
@@ -144,7 +144,7 @@ fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     }
 }
 
-fn decompress(codec: Codec, body: &Bytes, bytes_max: usize) -> Result<Bytes, RecordsError> {
+pub(crate) fn decompress(codec: Codec, body: &Bytes, bytes_max: usize) -> Result<Bytes, RecordsError> {
     match codec {
         Codec::None => Ok(body.clone()),
         Codec::Gzip => read_bounded(flate2::read::MultiGzDecoder::new(&body[..]), bytes_max),
@@ -194,7 +194,7 @@ fn decompress_snappy(body: &Bytes, bytes_max: usize) -> Result<Bytes, RecordsErr
     Ok(bytes.into())
 }
 
-fn compress(codec: Codec, body: Vec<u8>) -> Vec<u8> {
+pub(crate) fn compress(codec: Codec, body: Vec<u8>) -> Vec<u8> {
     let done = "compressing to memory does not fail";
     match codec {
         Codec::None => body,

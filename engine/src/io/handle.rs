@@ -3,7 +3,7 @@
 use super::op::ByToken;
 use super::{
     Capacity, Completion, Counters, DirEntry, DirId, Driver, File, FileMode, Instant, Listener, Notifier, Op,
-    Outcome, Socket, Space, SyncItem, Token, Wait, WallTime,
+    Outcome, Socket, Space, SyncItem, Token, Wait, WallTime, Work,
 };
 use bytes::{Bytes, BytesMut};
 use std::cell::RefCell;
@@ -13,7 +13,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 /// A shard's Driver, shared by the tasks of that shard. Each method is one [`Op`] as a future; see there for the contract.
@@ -252,6 +252,22 @@ impl Io {
             Outcome::Capacity(result) => result,
             other => panic!("the Driver answered a question for a capacity with {other:?}"),
         }
+    }
+
+    /// [`Op::Compute`]: what the work gives.
+    pub async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let given = Arc::new(Mutex::new(None));
+        let place = given.clone();
+        let work = Work::new(move || {
+            let result = work();
+            *place.lock().expect("nothing panics while it holds the place") = Some(result);
+        });
+        self.run(Op::Compute { work }).await.into_count()?;
+        let result = given.lock().expect("nothing panics while it holds the place").take();
+        Ok(result.expect("work that has ended has given its result"))
     }
 
     /// [`Op::Close`].

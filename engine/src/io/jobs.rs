@@ -1,4 +1,4 @@
-//! Helper threads: operations that may block run here, off the shards' cores.
+//! Helper threads: operations that may block run here, off the shards' cores; and one for work that takes the processor for long.
 
 use super::blocking::run;
 use super::flusher::Disks;
@@ -12,9 +12,14 @@ use std::thread::JoinHandle;
 /// Helper threads. They wait in the kernel, not on the processor: a few more than disks have queues is enough.
 const THREADS: usize = 8;
 
+/// What the kernel is told of the thread for long work: it runs when nobody else would (nice(1)).
+const LOWEST_PRIORITY: i32 = 19;
+
 /// The helper threads of a process, shared by its shards.
 pub(super) struct Jobs {
     shared: Arc<Shared>,
+    /// Work for the processor alone.
+    computing: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -70,19 +75,27 @@ impl Home {
 
 impl Jobs {
     pub(super) fn start(disks: Arc<Disks>) -> io::Result<Self> {
-        let shared = Arc::new(Shared { queue: Mutex::default(), work: Condvar::new(), disks });
-        let threads = (0..THREADS)
+        let shared = || Shared { queue: Mutex::default(), work: Condvar::new(), disks: disks.clone() };
+        let (shared, computing) = (Arc::new(shared()), Arc::new(shared()));
+        let mut threads: Vec<_> = (0..THREADS)
             .map(|number| {
                 let shared = shared.clone();
                 std::thread::Builder::new().name(format!("job-{number}")).spawn(move || shared.serve())
             })
             .collect::<io::Result<_>>()?;
-        Ok(Self { shared, threads })
+        let serving = computing.clone();
+        threads.push(std::thread::Builder::new().name("compute".into()).spawn(move || {
+            // Where it is not allowed it competes with the others.
+            let _ = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
+            serving.serve();
+        })?);
+        Ok(Self { shared, computing, threads })
     }
 
     /// Runs an operation of a file, of a directory, or a read or write that may block.
     pub(super) fn submit(&self, token: Token, op: Op, home: &Arc<Home>) {
-        self.push(Job { token, work: Work::Op(op), home: home.clone() });
+        let pool = if matches!(op, Op::Compute { .. }) { &self.computing } else { &self.shared };
+        pool.push(Job { token, work: Work::Op(op), home: home.clone() });
     }
 
     /// Runs a call that may block; its result comes home as a count.
@@ -92,19 +105,16 @@ impl Jobs {
         home: &Arc<Home>,
         call: impl FnOnce() -> io::Result<u64> + Send + 'static,
     ) {
-        self.push(Job { token, work: Work::Call(Box::new(call)), home: home.clone() });
-    }
-
-    fn push(&self, job: Job) {
-        self.shared.lock().jobs.push_back(job);
-        self.shared.work.notify_one();
+        self.shared.push(Job { token, work: Work::Call(Box::new(call)), home: home.clone() });
     }
 }
 
 impl Drop for Jobs {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
-        self.shared.work.notify_all();
+        for pool in [&self.shared, &self.computing] {
+            pool.lock().closed = true;
+            pool.work.notify_all();
+        }
         for thread in self.threads.drain(..) {
             // A job that panicked has been reported by its panic.
             let _ = thread.join();
@@ -113,6 +123,11 @@ impl Drop for Jobs {
 }
 
 impl Shared {
+    fn push(&self, job: Job) {
+        self.lock().jobs.push_back(job);
+        self.work.notify_one();
+    }
+
     fn serve(&self) {
         while let Some(Job { token, work, home }) = self.next() {
             let outcome = match work {

@@ -39,7 +39,7 @@ mod worker_threads;
 pub use failure::{is_no_space, is_of_device};
 pub use file::{DirId, File, FileMode, Listener, Socket, Space};
 pub use handle::{Io, Stream};
-pub use op::{Capacity, Completion, DirEntry, Op, Outcome, SyncItem, Token};
+pub use op::{Capacity, Completion, DirEntry, Op, Outcome, SyncItem, Token, Work};
 pub use probe::DirFacts;
 pub use time::{Instant, WallTime};
 

@@ -3,10 +3,12 @@
 use super::{DirId, File, FileMode, Listener, Socket, Space};
 use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 /// Names one pending operation of one Driver; chosen by the submitter, not reused while pending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,8 +101,38 @@ pub enum Op {
     List { dir: DirId, path: PathBuf },
     /// How large the file system is that a directory lies in: [`Outcome::Capacity`].
     Capacity { dir: DirId, path: PathBuf },
+    /// Work for the processor that would hold the shard up: [`Outcome::Count`] when it is done. At low priority, and one at a time in
+    /// the process.
+    Compute { work: Work },
     /// Let go of a file: [`Outcome::Count`]. The descriptor closes, on a helper thread, with the last clone.
     Close { file: File },
+}
+
+/// Something to be done once, on another thread.
+#[derive(Clone)]
+pub struct Work(Arc<Mutex<Option<Job>>>);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+impl Work {
+    /// Wraps it.
+    pub fn new(work: impl FnOnce() + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Some(Box::new(work)))))
+    }
+
+    /// Does it, unless it has been done.
+    pub fn run(&self) {
+        let work = self.0.lock().expect("nothing panics while it holds the work").take();
+        if let Some(work) = work {
+            work();
+        }
+    }
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Work")
+    }
 }
 
 /// One file of a [`Op::Sync`].

@@ -164,6 +164,14 @@ impl Chunks {
         self.0.borrow_mut().chunks.clear();
     }
 
+    /// Forgets the chunks that begin before this offset: their segments have been replaced.
+    pub(super) fn forget_before(&self, offset: Offset) {
+        let mut list = self.0.borrow_mut();
+        while list.chunks.front().is_some_and(|(_, chunk)| chunk.base_offset < offset) {
+            list.chunks.pop_front();
+        }
+    }
+
     /// The `n`th chunk from the one that holds this offset.
     pub(super) fn nth_from(&self, offset: Offset, n: usize) -> Option<Chunk> {
         let list = self.0.borrow();

@@ -14,6 +14,7 @@ impl Log {
     /// Stops the log: waits until everything is written, durable and sealed, gives the active segment the form of a sealed
     /// one, and writes a checkpoint, so that the next open has nothing to scan. Appends are refused from now on.
     pub async fn close(self) -> Result<(), LogFailed> {
+        self.stop_cleaning().await;
         let _alone = self.0.changes.take(1).await;
         {
             let mut state = self.0.state.borrow_mut();
@@ -109,6 +110,7 @@ impl Log {
     /// Removes the partition's directory: under another name first, so that it is gone at once whatever happens, then file by file.
     pub async fn remove(self) -> io::Result<()> {
         self.end(LogFailed::Closed);
+        self.stop_cleaning().await;
         // What a task of this log would still write by a name must not come into a directory made anew under it.
         let _alone = self.0.changes.take(1).await;
         self.idle().await;

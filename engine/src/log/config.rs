@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A log's settings; [`super::Log::configure`] changes them while it is open.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LogConfig {
     /// `segment.bytes`: a batch that does not fit in the rest of this goes into a new segment.
     pub segment_bytes: u32,
@@ -39,6 +39,14 @@ pub struct LogConfig {
     pub delete: bool,
     /// Whether `cleanup.policy` names `compact`.
     pub compact: bool,
+    /// `min.cleanable.dirty.ratio`: the share of a compacted log that must be dirty before it is cleaned.
+    pub min_cleanable_dirty_ratio: f64,
+    /// `min.compaction.lag.ms`: for how long at least a record stays as it is.
+    pub min_compaction_lag_ms: u64,
+    /// `max.compaction.lag.ms`: after how long a record is cleaned in any case; `u64::MAX` is never.
+    pub max_compaction_lag_ms: u64,
+    /// `delete.retention.ms`: how long the mark of a deleted key stays once the log has been cleaned.
+    pub delete_retention_ms: u64,
     /// `file.delete.delay.ms`: how long a removed segment's files stay under another name.
     pub file_delete_delay_ms: u64,
     /// `producer.id.expiration.ms`: how long an idempotent producer is remembered after its last batch.
@@ -66,6 +74,10 @@ impl Default for LogConfig {
             retention_ms: Some(7 * 24 * 3_600_000),
             delete: true,
             compact: false,
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: u64::MAX,
+            delete_retention_ms: 24 * 3_600_000,
             file_delete_delay_ms: 60_000,
             producer_expiration_ms: 24 * 3_600_000,
         }
@@ -73,6 +85,11 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
+    /// How much time a segment's batches may span: what must be compacted soon must be left soon.
+    pub(super) fn segment_ms_max(&self) -> u64 {
+        if self.compact { self.segment_ms.min(self.max_compaction_lag_ms) } else { self.segment_ms }
+    }
+
     /// How long written records may wait for a sync that nobody asked for; `None`: until a segment is sealed.
     pub(super) fn background_sync(&self) -> Option<Duration> {
         let flush = (self.flush_ms < u64::MAX).then(|| Duration::from_millis(self.flush_ms));

@@ -102,7 +102,7 @@ impl Log {
     }
 
     /// Keeps the indexes of few sealed segments in memory: this one's and those of the newest.
-    fn forget_indexes_but(&self, base: Offset) {
+    pub(super) fn forget_indexes_but(&self, base: Offset) {
         let mut state = self.0.state.borrow_mut();
         let loaded =
             |segment: &&mut Segment| segment.sealed && segment.indexes.is_some() && segment.base != base;

@@ -27,6 +27,7 @@ mod append;
 mod arenas;
 mod cache;
 mod checkpoint;
+mod cleaning;
 mod close;
 mod config;
 mod epochs;
@@ -59,6 +60,7 @@ mod writer;
 
 pub use append::{Appended, LeaderAppend, Origin};
 pub use cache::Cache;
+pub use cleaning::{CleanError, Cleaned, CleanerLimits, Dirtiness};
 pub use close::{is_removed, remove_directory, remove_partition};
 pub use config::{Durability, LogConfig, TimestampType};
 pub use epochs::EpochEnd;
@@ -78,6 +80,7 @@ use crate::io::{DirId, File, Instant, Space};
 use crate::shard::Shard;
 use crate::shard::sync::{Credits, Event};
 use cache::Chunks;
+use cleaning::Cleaning;
 use epochs::Epochs;
 use marks::Waiters;
 use notices::Notices;
@@ -118,6 +121,10 @@ struct Inner {
     changes: Credits,
     /// Held while a checkpoint is being written.
     checkpointing: Credits,
+    /// Held while segments are put away, and while cleaned ones take their place.
+    removing: Credits,
+    /// One is held by who reads files, all of them while segments are replaced.
+    reading: Credits,
     notices: Notices,
     /// Never borrowed across an await.
     state: RefCell<State>,
@@ -150,6 +157,7 @@ struct State {
     /// Bytes of the write in flight.
     in_flight: usize,
     failed: Option<LogFailed>,
+    cleaning: Cleaning,
     /// The disk was full when space was last asked for.
     no_space: bool,
     /// The log is being truncated, cleared or closed: appends must come again.
@@ -177,6 +185,9 @@ struct State {
     bytes_per_sync: u64,
     bytes_since_sync: u64,
 }
+
+/// Reads of one log that are under way together: no less than there may be.
+const READERS_MAX: usize = usize::MAX >> 1;
 
 /// Whether a log's offsets may have gaps: where they may not, recovery takes a gap for damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

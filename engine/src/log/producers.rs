@@ -170,6 +170,12 @@ impl Producers {
         self.by_id.retain(|_, producer| now.saturating_sub(producer.heard) < remembered);
     }
 
+    /// The last offset of each producer's last batch.
+    pub(super) fn last_offsets(&self) -> HashMap<i64, Offset> {
+        let last = |producer: &Producer| producer.batches.back().map(|batch| batch.last_offset);
+        self.by_id.iter().filter_map(|(id, producer)| Some((*id, last(producer)?))).collect()
+    }
+
     /// Kafka's `.snapshot` file.
     pub(super) fn snapshot(&self) -> Vec<u8> {
         self.encode(1)

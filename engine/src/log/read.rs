@@ -91,8 +91,10 @@ impl Log {
         if let Some(parts) = self.read_memory(from, limit)? {
             return Ok(parts);
         }
+        let reading = self.0.reading.take(1).await;
         let truncations = self.truncations();
         let result = self.read_files(from, limit, files).await;
+        drop(reading);
         // Records that were deleted meanwhile are gone: what was found in their place does not follow what the reader has.
         let Marks { log_start, log_end, .. } = self.marks();
         if from < log_start {

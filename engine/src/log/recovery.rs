@@ -2,6 +2,7 @@
 
 use super::append::SMALLEST_EPOCH;
 use super::checkpoint::{CHECKPOINT_FILE, Checkpoint, OFFSET_MAX};
+use super::cleaning::finish_swaps;
 use super::epochs::Epochs;
 use super::error::OpenError;
 use super::files::{
@@ -19,7 +20,7 @@ use super::space::Prepared;
 use super::tail::Tail;
 use super::time_index::TimeIndex;
 use super::transactions::{self, TRANSACTION_INDEX};
-use super::{Cache, Gaps, Inner, Log, LogConfig, LogDir, Offset, State};
+use super::{Cache, Gaps, Inner, Log, LogConfig, LogDir, Offset, READERS_MAX, State};
 use crate::batch;
 use crate::io::{DirEntry, FileMode, Io};
 use crate::limits::BLOCK;
@@ -126,6 +127,7 @@ impl Log {
             background_sync_is_due: false,
             in_flight: 0,
             failed: None,
+            cleaning: Default::default(),
             no_space: false,
             changing: false,
             closing: false,
@@ -152,6 +154,8 @@ impl Log {
             notices: Default::default(),
             changes: Credits::new(1),
             checkpointing: Credits::new(1),
+            removing: Credits::new(1),
+            reading: Credits::new(READERS_MAX),
             state: RefCell::new(state),
         }));
         for Damage { file, pos, what } in damage {
@@ -195,6 +199,11 @@ impl Files {
                 Vec::new()
             }
             other => other.map_err(opening("list directory", path))?,
+        };
+        let names: Vec<String> = entries.iter().map(|entry| entry.name.clone()).collect();
+        let entries = match finish_swaps(io, place, &names).await? {
+            true => io.list(place.dir, path.clone()).await.map_err(opening("list directory", path))?,
+            false => entries,
         };
         let mut segments = Vec::new();
         let mut snapshots = Vec::new();

@@ -11,6 +11,7 @@
 use super::error::{LogFailed, ReadError};
 use super::files::{DELETED, remove_file};
 use super::recovery::SEGMENT_FILES;
+use super::scan::Scan;
 use super::truncate::TruncateError;
 use super::{Log, Offset};
 use std::io;
@@ -104,15 +105,34 @@ impl Log {
 
     /// The largest timestamp in a segment; where its batches have none, when it was made, as far as that is known. `None` if it
     /// has just gone.
-    async fn newest_time_of(&self, base: Offset) -> Result<Option<i64>, ReadError> {
+    pub(super) async fn newest_time_of(&self, base: Offset) -> Result<Option<i64>, ReadError> {
         let known = self.0.state.borrow().segments.get(&base).and_then(|segment| segment.max_timestamp);
         if known.is_none() {
+            let _reading = self.0.reading.take(1).await;
             self.load_indexes(base).await?;
         }
         let state = self.0.state.borrow();
         let newest =
             |segment: &super::Segment| segment.max_timestamp.map_or(segment.created, |(time, _)| time);
         Ok(state.segments.get(&base).map(newest))
+    }
+
+    /// The timestamp of a segment's first batch, if it has one.
+    pub(super) async fn first_time_of(&self, base: Offset) -> Result<Option<i64>, ReadError> {
+        let known = self.0.state.borrow().segments.get(&base).and_then(|segment| segment.first_timestamp);
+        if known.is_some() {
+            return Ok(known);
+        }
+        let _reading = self.0.reading.take(1).await;
+        let io_error = |error| ReadError::Io { file: self.log_path(base), error };
+        let Some(file) = self.file_to_read(base).await.map_err(io_error)? else { return Ok(None) };
+        let size = self.0.state.borrow().segments.get(&base).map_or(0, |segment| segment.size);
+        let first = Scan::near(self.0.shard.io(), file, 0, size).peek().await.map_err(io_error)?;
+        let first = first.map(|header| header.max_timestamp);
+        if let Some(segment) = self.0.state.borrow_mut().segments.get_mut(&base) {
+            segment.first_timestamp = first;
+        }
+        Ok(first)
     }
 
     fn oldest(&self) -> Option<Offset> {

@@ -1,6 +1,7 @@
 //! One segment file of a log: where bytes go, what its indexes know, when it is full.
 
 use super::Offset;
+use super::append::NO_TIMESTAMP;
 use super::config::LogConfig;
 use super::offset_index::{OFFSET_ENTRY_BYTES, OffsetIndex};
 use super::space::Prepared;
@@ -87,7 +88,8 @@ impl Segment {
     /// under the batch's *last* offset, once `index.interval.bytes` have passed since the last entry.
     pub(super) fn note(&mut self, header: &Header, interval: u32) {
         let len = header.total_len() as u64;
-        let timestamp = header.max_timestamp;
+        // What has no records has no time, though its header tells the one they had.
+        let timestamp = if header.is_emptied() { NO_TIMESTAMP } else { header.max_timestamp };
         if self.first_timestamp.is_none() {
             self.first_timestamp = Some(timestamp);
         }
@@ -142,7 +144,7 @@ impl Segment {
             _ => now.saturating_sub(self.created),
         };
         self.size + batch.len as u64 > u64::from(config.segment_bytes)
-            || u64::try_from(waited).is_ok_and(|waited| waited.saturating_add(self.roll_jitter) > config.segment_ms)
+            || u64::try_from(waited).is_ok_and(|waited| waited.saturating_add(self.roll_jitter) > config.segment_ms_max())
             || indexes.offsets.len() >= entries_max / OFFSET_ENTRY_BYTES
             // One is kept free for the last entry, which sealing adds.
             || indexes.times.len() + 1 >= entries_max / TIME_ENTRY_BYTES

@@ -1,5 +1,6 @@
 //! The log against real files: what is appended is read back, across rolls, stops, crashes and failures.
 
+mod cleaning;
 mod driver;
 mod files;
 mod large;

@@ -23,6 +23,7 @@ pub struct TimedOffset {
 impl Log {
     /// The first record of this time or later (Kafka's `fetchOffsetByTimestamp`); `None` if there is none.
     pub async fn offset_for_time(&self, timestamp: i64) -> Result<Option<TimedOffset>, ReadError> {
+        let _reading = self.0.reading.take(1).await;
         let truncations = self.truncations();
         let result = self.first_of_time(timestamp).await;
         self.judged_read(truncations, result)
@@ -55,6 +56,7 @@ impl Log {
 
     /// The record with the largest timestamp, the first of several (KIP-734); `None` if no record has one.
     pub async fn max_timestamp(&self) -> Result<Option<TimedOffset>, ReadError> {
+        let _reading = self.0.reading.take(1).await;
         let truncations = self.truncations();
         let result = self.last_of_time().await;
         self.judged_read(truncations, result)
@@ -167,7 +169,11 @@ impl Log {
 /// cannot be read, the first one stands for all: no record of that time is passed over.
 fn first_at_or_after(batch: &Bytes, header: &Header, from: Offset, timestamp: i64) -> Option<(Offset, i64)> {
     let first = (header.base_offset.max(from), header.max_timestamp);
-    if header.is_log_append_time() {
+    if header.is_emptied() {
+        return None;
+    }
+    let has_all = header.last_offset_delta.checked_add(1) == Some(header.record_count);
+    if header.is_log_append_time() && has_all {
         return Some(first);
     }
     let Ok(records) = records::decode(batch, DECOMPRESSED_BYTES_MAX) else { return Some(first) };

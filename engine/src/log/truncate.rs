@@ -385,6 +385,7 @@ impl Log {
 
     /// Removes the sealed segments that lie before the log start, oldest first; not those at which recovery would begin. Of several removals a power cut may undo any, and recovery must not meet a hole.
     pub(super) async fn remove_deleted_segments(&self) -> Step<()> {
+        let _removing = self.0.removing.take(1).await;
         let mut removed = false;
         loop {
             let first = {

@@ -115,7 +115,7 @@ impl Log {
         let Some(handle) = self.file_to_read(base).await.map_err(io_error)? else { return Ok(true) };
         let mut scan = Scan::near(self.0.shard.io(), handle, near, size);
         while let Some(header) = scan.peek().await.map_err(io_error)? {
-            if header.max_timestamp > newest {
+            if header.max_timestamp > newest && !header.is_emptied() {
                 return Ok(false);
             }
             scan.skip(&header);

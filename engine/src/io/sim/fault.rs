@@ -25,6 +25,7 @@ pub enum OpKind {
     Close,
     SendFile,
     Capacity,
+    Compute,
 }
 
 impl OpKind {
@@ -48,6 +49,7 @@ impl OpKind {
             Op::Close { .. } => Self::Close,
             Op::SendFile { .. } => Self::SendFile,
             Op::Capacity { .. } => Self::Capacity,
+            Op::Compute { .. } => Self::Compute,
             Op::Accept { .. }
             | Op::Recv { .. }
             | Op::RecvExact { .. }

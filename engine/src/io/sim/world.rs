@@ -289,6 +289,9 @@ impl World {
         let machine = self.machine_of(driver);
         let kind = OpKind::of(&op).expect("a file operation");
         let fault = self.machines[machine].faults.draw(kind, &mut self.random);
+        if let Op::Compute { work } = &op {
+            work.run();
+        }
         let Some(dir) = dir_of(&op) else { return Outcome::Count(Ok(0)) };
         if let Some(error) = fault {
             return self.run_faulty(machine, dir, kind, op, covered, error);
@@ -441,6 +444,7 @@ fn dir_of(op: &Op) -> Option<DirId> {
             Some(dir)
         }
         Op::Close { .. }
+        | Op::Compute { .. }
         | Op::Accept { .. }
         | Op::Recv { .. }
         | Op::RecvExact { .. }
