@@ -4,6 +4,7 @@
 //! [`Broker::ask`], which answers from here when that is this shard: handlers do not care where a partition lies.
 
 mod administering;
+mod cleaning;
 mod coordinating;
 mod identity;
 mod loads;
@@ -14,6 +15,7 @@ mod retaining;
 #[cfg(test)]
 mod tests;
 
+pub use cleaning::CleanerFigures;
 pub use identity::{remove_leftovers, topic_of};
 pub use offline::Offline;
 pub use opening::Recovery;
@@ -75,6 +77,7 @@ struct Inner {
     /// A disk is full: retention does not wait for its time.
     room_wanted: Cell<bool>,
     room_is_wanted: Event,
+    cleaned: RefCell<CleanerFigures>,
     sessions: RefCell<api::Sessions>,
     /// Fetches of this shard's connections that wait for data, by ticket.
     waiters: RefCell<HashMap<u64, Rc<Waiter>>>,
@@ -169,6 +172,7 @@ impl Broker {
             controller: RefCell::new(None),
             room_wanted: Cell::new(false),
             room_is_wanted: Event::default(),
+            cleaned: RefCell::default(),
             changed: Event::default(),
             waiters: RefCell::default(),
             next_ticket: Cell::new(0),
@@ -199,6 +203,7 @@ impl Broker {
         broker.0.shard.spawn(broker.clone().expire_acks());
         broker.0.shard.spawn(broker.clone().learn_loads());
         broker.0.shard.spawn(broker.clone().retain_logs());
+        broker.0.shard.spawn(broker.clone().clean_logs());
         broker
     }
 

@@ -3,11 +3,12 @@
 //! Names follow Apache Kafka's where it has the signal (`kafka_network_requestmetrics_…`); ringlog's own begin with
 //! `ringlog_`. The text is Prometheus' exposition format 0.0.4.
 
+mod cleaner;
 mod groups;
 
 pub use groups::GroupFigures;
 
-use crate::broker::{Broker, Recovery};
+use crate::broker::{Broker, CleanerFigures, Recovery};
 use ringlog_engine::io::Counters;
 use ringlog_wire::{ApiKey, ErrorCode};
 use std::cell::{Cell, RefCell};
@@ -127,6 +128,8 @@ struct Snapshot {
     io: Counters,
     partitions: Vec<PartitionSizes>,
     groups: GroupFigures,
+    cleaner: CleanerFigures,
+    uncleanable: usize,
     /// Partitions whose log could not be opened.
     unopened: usize,
     recovery: Recovery,
@@ -187,6 +190,8 @@ impl Snapshot {
             io: broker.shard().io().counters(),
             partitions: partitions.collect(),
             groups: broker.group_figures(),
+            cleaner: broker.cleaner_figures(),
+            uncleanable: broker.partitions().iter().filter(|one| one.log().is_uncleanable()).count(),
             unopened: broker.unopened(),
             recovery: broker.recovery(),
         }
@@ -338,6 +343,7 @@ fn exposition(shards: &[Snapshot]) -> String {
     drivers(&mut out, shards);
     partitions(&mut out, shards);
     groups::groups(&mut out, shards);
+    cleaner::cleaner(&mut out, shards);
     out.0
 }
 

@@ -91,6 +91,7 @@ fn kind_name(kind: Kind) -> String {
         Kind::Short(low, high) => range("short", (low, i16::MIN.into()), (high, i16::MAX.into())),
         Kind::Int(low, high) => range("int", (low, i32::MIN.into()), (high, i32::MAX.into())),
         Kind::Long(low, high) => range("long", (low, i64::MIN), (high, i64::MAX)),
+        Kind::Double(low, f64::MAX) => format!("double, from {low}"),
         Kind::Double(low, high) => format!("double, {low} to {high}"),
         Kind::Text | Kind::Class => "text".into(),
         Kind::OneOf(words) => words.join(" or "),

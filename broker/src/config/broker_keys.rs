@@ -122,7 +122,32 @@ pub const BROKER_KEYS: &[BrokerKey] = &[
         "PLAINTEXT://127.0.0.1:9092",
         "The addresses to listen on, `NAME://host:port` each. An empty host means every address, port 0 a free one.",
     ),
+    key(
+        "log.cleaner.backoff.ms",
+        LONG_FROM_ZERO,
+        "15000",
+        "How long a shard's cleaner waits when no compacted log needs it, in milliseconds.",
+    ),
+    key(
+        "log.cleaner.dedupe.buffer.size",
+        LONG_FROM_ONE,
+        "134217728",
+        "Memory for the keys of logs that are being compacted, in bytes, over all shards: 24 for each key. More keys than fit take several rounds.",
+    ),
     key("log.cleaner.delete.retention.ms", LONG_FROM_ZERO, "86400000", "Default of `delete.retention.ms`."),
+    key("log.cleaner.enable", Kind::Boolean, "true", "Whether compacted topics are compacted."),
+    key(
+        "log.cleaner.io.buffer.load.factor",
+        Kind::Double(0.0, 1.0),
+        "0.9",
+        "How full the memory for keys gets, as a share of it.",
+    ),
+    key(
+        "log.cleaner.io.max.bytes.per.second",
+        Kind::Double(0.0, f64::MAX),
+        "1.7976931348623157E308",
+        "Bytes that compaction reads and writes a second, at most, over all shards.",
+    ),
     key(
         "log.cleaner.max.compaction.lag.ms",
         LONG_FROM_ONE,

@@ -24,8 +24,7 @@ pub enum Changeable {
 pub fn changeable(name: &str) -> Changeable {
     if broker_key(name).is_some() {
         let is_default = TOPIC_KEYS.iter().any(|topic| topic.broker == Some(name));
-        let changeable = is_default || name == "producer.id.expiration.ms";
-        return if changeable { Changeable::ForAll } else { Changeable::Not };
+        return if is_default || LIVE.contains(&name) { Changeable::ForAll } else { Changeable::Not };
     }
     let kept = |names: &[&str]| names.binary_search(&name).is_ok();
     if kept(KEPT_FOR_ONE) {
@@ -38,6 +37,15 @@ pub fn changeable(name: &str) -> Changeable {
         Changeable::Unknown
     }
 }
+
+/// Configs of the broker alone that are looked at again and again.
+const LIVE: &[&str] = &[
+    "log.cleaner.backoff.ms",
+    "log.cleaner.dedupe.buffer.size",
+    "log.cleaner.io.buffer.load.factor",
+    "log.cleaner.io.max.bytes.per.second",
+    "producer.id.expiration.ms",
+];
 
 /// Configs without effect that Kafka lets be changed for one broker. What holds keys and passwords is not among them.
 const KEPT_FOR_ONE: &[&str] = &[
@@ -66,11 +74,7 @@ const KEPT_FOR_ALL: &[&str] = &[
     "group.share.assignment.interval.ms",
     "group.streams.assignment.interval.ms",
     "leader.replication.throttled.rate",
-    "log.cleaner.backoff.ms",
-    "log.cleaner.dedupe.buffer.size",
-    "log.cleaner.io.buffer.load.factor",
     "log.cleaner.io.buffer.size",
-    "log.cleaner.io.max.bytes.per.second",
     "log.cleaner.threads",
     "max.connection.creation.rate",
     "max.connections.per.ip",
@@ -104,6 +108,7 @@ mod tests {
             assert!(names.is_sorted_by(|a, b| a < b));
             assert!(names.iter().all(|name| broker_key(name).is_none()));
         }
+        assert!(LIVE.iter().all(|name| broker_key(name).is_some()));
     }
 
     #[test]
@@ -114,6 +119,7 @@ mod tests {
             ("producer.id.expiration.ms", Changeable::ForAll),
             ("num.io.threads", Changeable::ForAll),
             ("sasl.kerberos.min.time.before.relogin", Changeable::ForOne),
+            ("log.cleaner.backoff.ms", Changeable::ForAll),
             ("log.retention.hours", Changeable::Not),
             ("listeners", Changeable::Not),
             ("ssl.keystore.password", Changeable::Not),

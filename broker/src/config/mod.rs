@@ -5,6 +5,7 @@
 
 mod broker_keys;
 mod changeable;
+mod cleaning;
 mod groups;
 mod kept_keys;
 mod kind;
@@ -16,6 +17,7 @@ mod topic_keys;
 
 pub use broker_keys::{BROKER_KEYS, BrokerKey, broker_key};
 pub use changeable::{Changeable, changeable};
+pub use cleaning::CleanerConfig;
 pub use groups::GroupConfig;
 pub use kind::{Kind, Refusal, list};
 pub use listeners::{Advertised, ListenAddress};

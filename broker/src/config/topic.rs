@@ -36,6 +36,14 @@ pub struct TopicConfig {
     pub retention_bytes: Option<u64>,
     /// Milliseconds segments are kept; `None` without limit.
     pub retention_ms: Option<i64>,
+    /// The dirty share at which a compacted log is cleaned.
+    pub cleanable_ratio_min: f64,
+    /// How long records stay out of compaction, in milliseconds.
+    pub compaction_lag_min_ms: u64,
+    /// The longest they do, in milliseconds.
+    pub compaction_lag_max_ms: u64,
+    /// How long compaction keeps marks of deletion, in milliseconds.
+    pub delete_retention_ms: u64,
     /// How long a removed segment's file stays, in milliseconds.
     pub file_delete_delay_ms: u64,
     /// How long an idempotent producer is remembered after its last batch, in milliseconds: the broker's.
@@ -115,6 +123,13 @@ impl TopicConfig {
             flush_ms: count("flush.ms"),
             retention_bytes: u64::try_from(long("retention.bytes")).ok(),
             retention_ms: Some(long("retention.ms")).filter(|ms| *ms >= 0),
+            cleanable_ratio_min: text("min.cleanable.dirty.ratio")
+                .trim()
+                .parse()
+                .expect("values were checked when they were set"),
+            compaction_lag_min_ms: count("min.compaction.lag.ms"),
+            compaction_lag_max_ms: count("max.compaction.lag.ms"),
+            delete_retention_ms: count("delete.retention.ms"),
             file_delete_delay_ms: count("file.delete.delay.ms"),
             producer_expiration_ms: settings.parse("producer.id.expiration.ms").expect("it has a default"),
             zstd_only: text("compression.type").trim() == "zstd",

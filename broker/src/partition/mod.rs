@@ -256,6 +256,10 @@ pub fn log_config(config: &TopicConfig) -> LogConfig {
         retention_ms: config.retention_ms.map(millis),
         delete: config.cleanup.delete,
         compact: config.cleanup.compact,
+        min_cleanable_dirty_ratio: config.cleanable_ratio_min,
+        min_compaction_lag_ms: config.compaction_lag_min_ms,
+        max_compaction_lag_ms: config.compaction_lag_max_ms,
+        delete_retention_ms: config.delete_retention_ms,
         file_delete_delay_ms: config.file_delete_delay_ms,
         producer_expiration_ms: config.producer_expiration_ms,
         ..LogConfig::default()
