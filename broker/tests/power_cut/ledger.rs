@@ -147,8 +147,11 @@ impl Ledger {
     pub(crate) fn ended(&self, how: Ended) {
         let mut book = self.0.borrow_mut();
         book.life += 1;
+        let faulty = book.faulty;
         for partition in book.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
             partition.ended(how);
+            // Nobody may have lived to hear of it.
+            partition.refused |= faulty;
         }
     }
 

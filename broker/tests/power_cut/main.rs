@@ -62,6 +62,14 @@ const KEPT: &[(&str, &str)] = &[
         "seed=2135 shards=1 dirs=2 topics=1 partitions=1 idempotent=1 plain=1 consumers=0 groups=1 admin=0 deletes=1 resets=0 lives=pd330",
         "a consumer that was refused a coordinator while the disk was full never looked for one again",
     ),
+    (
+        "seed=28556 shards=1 dirs=1 topics=2 partitions=2 idempotent=2 plain=1 consumers=0 groups=1 admin=0 deletes=0 resets=0 lives=k5,p1139,kd1813",
+        "a producer's first batch was refused by a full disk, its second one taken, and the broker killed before it could say so",
+    ),
+    (
+        "seed=29203 shards=1 dirs=2 topics=3 partitions=1 idempotent=1 plain=2 consumers=2 groups=1 admin=0 deletes=1 resets=200 lives=pd888",
+        "what there was to check was more than a connection that breaks now and then lasted for",
+    ),
 ];
 
 #[test]

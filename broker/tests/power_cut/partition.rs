@@ -12,7 +12,7 @@ pub(crate) struct Partition {
     /// Records below are deleted; below `log_start_asked` they may be.
     pub(crate) log_start: i64,
     pub(crate) log_start_asked: i64,
-    /// It has refused something, being offline after a fault.
+    /// It has refused something, or may have, being offline after a fault or short of space.
     pub(crate) refused: bool,
     /// The power was cut since the partition was last checked.
     power_was_cut: bool,
