@@ -11,6 +11,7 @@ const PLANTED: &[(Plant, u64)] = &[
     (Plant::CarryTheHighWatermarkPastTheEnd, 20),
     (Plant::AnswerWhereHistoriesPart, 40),
     (Plant::KeepTheProducersOfWhatIsCut, 200),
+    (Plant::TakeAnAnswerTwice, 1000),
 ];
 
 #[test]
