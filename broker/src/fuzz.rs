@@ -16,7 +16,7 @@ pub fn metadata_log(data: &[u8]) {
     fuzzed::metadata_log(data);
     let mut mended = Vec::new();
     for line in data.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        mended.extend(format!("{:08x} ", crc32c::crc32c(line)).bytes());
+        mended.extend(format!("{:08x} ", crc_fast::crc32_iscsi(line)).bytes());
         mended.extend(line);
         mended.push(b'\n');
     }

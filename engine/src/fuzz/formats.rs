@@ -24,7 +24,7 @@ fn mend(batch: &mut [u8]) -> bool {
     }
     batch[8..12].copy_from_slice(&length.to_be_bytes());
     batch[16] = 2;
-    let crc = crc32c::crc32c(&batch[21..]);
+    let crc = crc_fast::crc32_iscsi(&batch[21..]);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
     true
 }
@@ -97,7 +97,7 @@ pub fn checkpoint(data: &[u8]) {
     fuzzed::checkpoint(data);
     let mut file = b"ringlogC\0\0\0\x01".to_vec();
     file.extend((data.len() as u32).to_be_bytes());
-    file.extend(crc32c::crc32c(data).to_be_bytes());
+    file.extend(crc_fast::crc32_iscsi(data).to_be_bytes());
     file.extend(data);
     fuzzed::checkpoint(&file);
 }
@@ -110,7 +110,7 @@ pub fn producers(data: &[u8]) {
     let header = batch::Header::parse(&header);
     fuzzed::producers(rest, header.ok());
     let mut file = 1_i16.to_be_bytes().to_vec();
-    file.extend(crc32c::crc32c(rest).to_be_bytes());
+    file.extend(crc_fast::crc32_iscsi(rest).to_be_bytes());
     file.extend(rest);
     fuzzed::producers(&file, header.ok());
 }

@@ -68,12 +68,12 @@ fn files(input: &mut Input<'_>) -> BTreeMap<String, Vec<u8>> {
             7 => input.bytes().map(|bytes| drop(files.insert(file("index"), bytes.to_vec()))),
             8 => input.bytes().map(|bytes| drop(files.insert(file("timeindex"), bytes.to_vec()))),
             9 => input.bytes().map(|bytes| {
-                let crc = crc32c::crc32c(bytes).to_be_bytes();
+                let crc = crc_fast::crc32_iscsi(bytes).to_be_bytes();
                 files.insert(file("snapshot"), [&[0, 1], &crc[..], bytes].concat());
             }),
             10 => input.bytes().map(|bytes| {
                 let len = (bytes.len() as u32).to_be_bytes();
-                let crc = crc32c::crc32c(bytes).to_be_bytes();
+                let crc = crc_fast::crc32_iscsi(bytes).to_be_bytes();
                 let file = [b"ringlogC\0\0\0\x01", &len[..], &crc, bytes].concat();
                 files.insert("ringlog.checkpoint".into(), file);
             }),
