@@ -160,7 +160,7 @@ impl Meta {
             return Ok(None);
         };
         // Made by a process that may not have lived to sync its name: lost later, the directory would get another id, and
-        // every partition in it would be gone.
+        // every partition in it would be gone. And so with the directories of partitions: opening their logs relies on this.
         io.sync_dir(dir, path.to_owned()).await.map_err(|error| DataDirError::Io {
             path: path.to_owned(),
             action: "sync",

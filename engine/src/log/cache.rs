@@ -2,7 +2,9 @@
 
 use super::Offset;
 use super::arenas::Arenas;
+use super::debt::Debt;
 use crate::io::buf::aligned;
+use crate::limits::SCAN_DEBT_MAX;
 use bytes::{Bytes, BytesMut};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -10,7 +12,7 @@ use std::rc::{Rc, Weak};
 
 /// A shard's budget for the newest batches of all its logs. The oldest go first, whichever log they are of.
 #[derive(Clone)]
-pub struct Cache(Rc<RefCell<Inner>>);
+pub struct Cache(Rc<RefCell<Inner>>, Debt);
 
 struct Inner {
     bytes_max: usize,
@@ -35,13 +37,27 @@ impl Cache {
     /// A cache that holds up to this many bytes.
     pub fn new(bytes_max: usize) -> Self {
         let arenas = Arenas::new(bytes_max);
-        Self(Rc::new(RefCell::new(Inner {
-            bytes_max,
-            bytes: 0,
-            own_bytes: 0,
-            arenas,
-            queue: VecDeque::new(),
-        })))
+        Self(
+            Rc::new(RefCell::new(Inner {
+                bytes_max,
+                bytes: 0,
+                own_bytes: 0,
+                arenas,
+                queue: VecDeque::new(),
+            })),
+            Debt::new(SCAN_DEBT_MAX),
+        )
+    }
+
+    /// The same, with another bound of what recovery would have to scan.
+    #[cfg(test)]
+    pub(super) fn with_scan_debt(self, bytes_max: u64) -> Self {
+        Self(self.0, Debt::new(bytes_max))
+    }
+
+    /// What the same logs would have to scan in a recovery.
+    pub(super) fn debt(&self) -> &Debt {
+        &self.1
     }
 
     /// Bytes held now.

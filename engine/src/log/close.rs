@@ -64,6 +64,9 @@ impl Log {
             let written = write_file(io, place, &path, Bytes::from(bytes)).await;
             written.map_err(|error| ("write", path, error))?;
         }
+        io.sync_dir(place.dir, place.path.clone())
+            .await
+            .map_err(|error| ("sync directory", place.path.clone(), error))?;
         self.write_checkpoint(checkpoint, LogStart::Current)
             .await
             .map_err(|error| ("write checkpoint of", place.path.clone(), error))

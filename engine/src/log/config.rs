@@ -1,5 +1,6 @@
 //! What a log is told about itself: Kafka's topic settings that matter to storage, typed.
 
+use crate::limits::CHECKPOINT_BYTES;
 use std::time::Duration;
 
 /// A log's settings; [`super::Log::configure`] changes them while it is open.
@@ -25,6 +26,8 @@ pub struct LogConfig {
     pub flush_ms: u64,
     /// With [`Durability::Fsync`], how long records that nobody waits for may stay unsynced (and unseen).
     pub sync_delay: Duration,
+    /// Bytes between two checkpoints, if the shard's other logs leave it at that.
+    pub checkpoint_bytes: u64,
     /// `message.timestamp.type`.
     pub timestamp_type: TimestampType,
     /// `message.timestamp.before.max.ms`: how far a record's time may lie before the broker's.
@@ -67,6 +70,7 @@ impl Default for LogConfig {
             flush_messages: u64::MAX,
             flush_ms: u64::MAX,
             sync_delay: Duration::from_millis(10),
+            checkpoint_bytes: CHECKPOINT_BYTES,
             timestamp_type: TimestampType::CreateTime,
             timestamp_before_max_ms: u64::MAX,
             timestamp_after_max_ms: 3_600_000,

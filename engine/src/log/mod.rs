@@ -30,6 +30,7 @@ mod checkpoint;
 mod cleaning;
 mod close;
 mod config;
+mod debt;
 mod epochs;
 mod error;
 mod files;
@@ -80,6 +81,7 @@ use crate::io::{DirId, File, Instant, Space};
 use crate::shard::Shard;
 use crate::shard::sync::{Credits, Event};
 use cache::Chunks;
+use checkpoint::OnDisk;
 use cleaning::Cleaning;
 use epochs::Epochs;
 use marks::Waiters;
@@ -178,6 +180,8 @@ struct State {
     checkpointed: Offset,
     /// The segment in which it does: of the checkpoint that is certainly durable.
     recovers_from: Offset,
+    /// What its file holds, where more can be added to it.
+    checkpoint_on_disk: Option<OnDisk>,
     /// Bytes written since the last checkpoint.
     bytes_since_checkpoint: u64,
     checkpoint_runs: bool,

@@ -1,7 +1,7 @@
 //! Opening a log: trust up to the checkpoint, scan from there, cut off what is not whole, and only then accept appends.
 
 use super::append::SMALLEST_EPOCH;
-use super::checkpoint::{CHECKPOINT_FILE, Checkpoint, OFFSET_MAX};
+use super::checkpoint::{CHECKPOINT_FILE, Checkpoint, OFFSET_MAX, OnDisk};
 use super::cleaning::finish_swaps;
 use super::epochs::Epochs;
 use super::error::OpenError;
@@ -49,7 +49,8 @@ pub struct Recovered {
 
 impl Log {
     /// Opens a partition's log, making its directory if there is none. When this returns, everything the log holds is
-    /// durable, and nothing lies in its files past that.
+    /// durable, and nothing lies in its files past that. A directory that is there must be there durably: whoever starts on
+    /// a data directory syncs it once, for all logs in it.
     pub async fn open(
         shard: &Shard,
         place: LogDir,
@@ -73,6 +74,7 @@ impl Log {
             gaps: false,
             kafkas: false,
             checkpointed: None,
+            on_disk: None,
             end: 0,
             log_start: 0,
         };
@@ -93,6 +95,7 @@ impl Log {
             epochs,
             gaps,
             checkpointed,
+            on_disk,
             end,
             log_start,
             ..
@@ -139,7 +142,9 @@ impl Log {
             epochs_on_disk: None,
             checkpointed: log_start,
             recovers_from,
-            bytes_since_checkpoint: 0,
+            checkpoint_on_disk: on_disk.filter(|_| checkpointed.is_some()),
+            // What this start has scanned, the next one would scan again.
+            bytes_since_checkpoint: done.scanned_bytes,
             checkpoint_runs: false,
             bytes_per_sync: 0,
             bytes_since_sync: 0,
@@ -158,6 +163,7 @@ impl Log {
             reading: Credits::new(READERS_MAX),
             state: RefCell::new(state),
         }));
+        cache.debt().enter(&log);
         for Damage { file, pos, what } in damage {
             log.damaged(&file, pos, what);
         }
@@ -196,6 +202,8 @@ impl Files {
         let entries = match io.list(place.dir, path.clone()).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 io.make_dir(place.dir, path.clone()).await.map_err(opening("make directory", path))?;
+                let parent = path.parent().expect("a partition lies in a data directory");
+                io.sync_dir(place.dir, parent.into()).await.map_err(opening("sync directory", parent))?;
                 Vec::new()
             }
             other => other.map_err(opening("list directory", path))?,
@@ -241,7 +249,7 @@ pub(super) fn offset_and_suffix(name: &str) -> Option<(Offset, &str)> {
 
 /// What is there of a checkpoint.
 enum Found {
-    Whole(Checkpoint),
+    Whole(Checkpoint, Option<OnDisk>),
     Damaged(Damage),
     Missing,
 }
@@ -267,6 +275,8 @@ struct Recovery {
     kafkas: bool,
     /// The segment of the checkpoint, if one was found that fits the files.
     checkpointed: Option<Offset>,
+    /// What the checkpoint's file holds.
+    on_disk: Option<OnDisk>,
     /// The next offset expected.
     end: Offset,
     log_start: Offset,
@@ -312,7 +322,8 @@ impl Recovery {
         // Even where the files look as after a clean stop: a truncation that was killed half way leaves them so.
         self.sync_names().await?;
         let found = self.read_checkpoint().await?;
-        if let Found::Whole(checkpoint) = found {
+        if let Found::Whole(checkpoint, on_disk) = found {
+            self.on_disk = on_disk;
             self.log_start = checkpoint.log_start;
             if checkpoint.clearing {
                 for &(base, len) in files.segments.iter().rev() {
@@ -388,21 +399,27 @@ impl Recovery {
     /// What the last process made, renamed, removed and did not live to sync may be built upon only once it is durable.
     async fn sync_names(&self) -> Result<(), OpenError> {
         let path = &self.place.path;
-        for path in path.parent().into_iter().chain([path.as_path()]) {
-            let synced = self.io.sync_dir(self.place.dir, path.into()).await;
-            synced.map_err(opening("sync directory", path))?;
-        }
+        self.io.sync_dir(self.place.dir, path.clone()).await.map_err(opening("sync directory", path))?;
         Ok(())
     }
 
-    async fn read_checkpoint(&self) -> Result<Found, OpenError> {
+    async fn read_checkpoint(&mut self) -> Result<Found, OpenError> {
         let path = self.place.file(CHECKPOINT_FILE);
         let bytes = read_file(&self.io, &self.place, &path).await.map_err(opening("read", &path))?;
         let Some(bytes) = bytes else { return Ok(Found::Missing) };
         let what = "its checksum fails; the log is checked from its newest sealed segments on, and starts with its first segment";
-        Ok(Checkpoint::decode(&bytes)
-            .filter(Checkpoint::makes_sense)
-            .map_or(Found::Damaged(Damage { file: path, pos: 0, what }), Found::Whole))
+        let Some((checkpoint, on_disk)) =
+            Checkpoint::decode_file(&bytes).filter(|(checkpoint, _)| checkpoint.makes_sense())
+        else {
+            return Ok(Found::Damaged(Damage { file: path, pos: 0, what }));
+        };
+        if on_disk.end == bytes.len() as u64 {
+            return Ok(Found::Whole(checkpoint, Some(on_disk)));
+        }
+        let what =
+            "what was added last was cut short by a crash, or its checksum fails; the one before it is taken";
+        self.damage.push(Damage { file: path, pos: on_disk.end, what });
+        Ok(Found::Whole(checkpoint, None))
     }
 
     /// Takes over what a checkpoint sums up; `None` if a part of it makes no sense.

@@ -16,7 +16,9 @@ pub(super) struct Scan {
     end: u64,
     /// The file's bytes from `pos` on, as far as read.
     ahead: BytesMut,
+    /// What is read at once: more each time, up to this much.
     read_bytes: usize,
+    read_bytes_max: usize,
 }
 
 /// One batch as found.
@@ -29,12 +31,13 @@ pub(super) struct Found {
 impl Scan {
     /// A scan of the batches between two positions; the first must be a batch's.
     pub(super) fn new(io: &Io, file: File, pos: u64, end: u64) -> Self {
-        Self { io: io.clone(), file, pos, end, ahead: BytesMut::new(), read_bytes: SCAN_BYTES }
+        let (read_bytes, read_bytes_max) = (FIRST_BYTES, SCAN_BYTES);
+        Self { io: io.clone(), file, pos, end, ahead: BytesMut::new(), read_bytes, read_bytes_max }
     }
 
     /// The same, reading little at a time: what is looked for is near.
     pub(super) fn near(io: &Io, file: File, pos: u64, end: u64) -> Self {
-        Self { read_bytes: NEAR_BYTES, ..Self::new(io, file, pos, end) }
+        Self { read_bytes: NEAR_BYTES, read_bytes_max: NEAR_BYTES, ..Self::new(io, file, pos, end) }
     }
 
     /// Where the next batch would begin.
@@ -83,6 +86,7 @@ impl Scan {
         while self.ahead.len() < len {
             let from = self.pos + self.ahead.len() as u64;
             let wanted = (len - self.ahead.len()).max(self.read_bytes);
+            self.read_bytes = (2 * self.read_bytes).min(self.read_bytes_max);
             let more = read_at(&self.io, &self.file, from, wanted).await?;
             if more.is_empty() {
                 return Ok(false);
@@ -106,6 +110,9 @@ pub(super) async fn read_at(io: &Io, file: &File, pos: u64, len: usize) -> io::R
     let to = (skip + len).min(bytes.len());
     Ok(bytes.slice(from..to))
 }
+
+/// The first read of a scan: of a thousand logs each has little to scan, and what a read brings of prepared space is for nothing.
+const FIRST_BYTES: usize = 128 << 10;
 
 /// Bytes read at once where the batch looked for is near: an index interval and some headers.
 const NEAR_BYTES: usize = 5 << 10;

@@ -1,12 +1,11 @@
 //! Off the write path: sealing the segments that have been left, and checkpoints.
 
-use super::checkpoint::{CHECKPOINT_FILE, Checkpoint};
+use super::checkpoint::{CHECKPOINT_FILE, Checkpoint, IndexBytes};
 use super::error::LogFailed;
 use super::files::{EPOCHS_FILE, INDEX, SNAPSHOT, TIME_INDEX, read_file, write_file};
 use super::producers::Producers;
 use super::{Durability, Log, Offset, State};
-use crate::io::is_no_space;
-use crate::limits::CHECKPOINT_BYTES;
+use crate::io::{FileMode, is_no_space};
 #[cfg(ringlog_plant)]
 use crate::plant::{self, Plant};
 use bytes::Bytes;
@@ -132,6 +131,8 @@ impl Log {
         let producers = state.snapshots.remove(&end)?;
         let mut epochs = state.epochs.clone();
         epochs.truncate_from_end(end);
+        state.bytes_since_checkpoint =
+            state.segments.range(end..).map(|(_, segment)| segment.written_size).sum();
         Some(Checkpoint {
             offset: end,
             segment: end,
@@ -148,22 +149,36 @@ impl Log {
     /// After a sync: a checkpoint, if enough has been written since the last.
     pub(super) fn checkpoint_if_due(&self, state: &mut State) {
         let bytes = match state.config.durability {
-            Durability::Fsync => CHECKPOINT_BYTES,
+            Durability::Fsync => state.config.checkpoint_bytes,
             // It waits for a sync, which nothing else may ask for here.
-            Durability::Replicated => 4 * CHECKPOINT_BYTES,
+            Durability::Replicated => 4 * state.config.checkpoint_bytes,
         };
         if state.bytes_since_checkpoint < bytes || std::mem::replace(&mut state.checkpoint_runs, true) {
             return;
         }
         let log = self.clone();
-        self.0.shard.spawn(async move {
-            let result = unless_full(log.checkpoint().await);
-            log.0.state.borrow_mut().checkpoint_runs = false;
-            if let Err(error) = result {
-                log.fail("write checkpoint of", &log.0.place.path.clone(), error);
-            }
-            log.0.moved.notify();
-        });
+        self.0.shard.spawn(async move { log.checkpoint_or_fail().await });
+    }
+
+    /// The same, now, unless one is on its way or the log is being changed or closed.
+    pub(super) async fn checkpoint_ahead(&self) {
+        let may = {
+            let mut state = self.0.state.borrow_mut();
+            let may = !state.changing && state.failed.is_none();
+            may && !std::mem::replace(&mut state.checkpoint_runs, true)
+        };
+        if may {
+            self.checkpoint_or_fail().await;
+        }
+    }
+
+    async fn checkpoint_or_fail(&self) {
+        let result = unless_full(self.checkpoint().await);
+        self.0.state.borrow_mut().checkpoint_runs = false;
+        if let Err(error) = result {
+            self.fail("write checkpoint of", &self.0.place.path.clone(), error);
+        }
+        self.0.moved.notify();
     }
 
     /// Sums up the log as it is now, waits until that is durable, and makes it the place where recovery begins. Not while a
@@ -195,10 +210,14 @@ impl Log {
         let last = read_file(io, place, &path).await?.and_then(|bytes| Checkpoint::decode(&bytes));
         let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the checkpoint is damaged");
         let checkpoint = Checkpoint { log_start: offset, ..last.ok_or_else(damaged)? };
-        write_file(io, place, &path, Bytes::from(checkpoint.encode())).await?;
+        self.0.state.borrow_mut().checkpoint_on_disk = None;
+        let bytes = checkpoint.encode();
+        let on_disk = checkpoint.on_disk(None, bytes.len() as u64);
+        write_file(io, place, &path, Bytes::from(bytes)).await?;
         io.sync_dir(place.dir, place.path.clone()).await?;
         {
             let mut state = self.0.state.borrow_mut();
+            state.checkpoint_on_disk = Some(on_disk);
             state.marks.log_start = offset;
             state.marks.check();
             state.epochs.truncate_from_start(offset);
@@ -209,7 +228,7 @@ impl Log {
         Ok(())
     }
 
-    /// The log as it is now.
+    /// The log as it is now; of the indexes what the last checkpoint on disk does not have.
     pub(super) fn sum_up(&self) -> Checkpoint {
         let mut state = self.0.state.borrow_mut();
         state.bytes_since_checkpoint = 0;
@@ -218,6 +237,8 @@ impl Log {
         let active = state.active();
         let indexes = active.indexes.as_ref().expect("the active segment's indexes are in memory");
         let (max_timestamp, max_timestamp_offset) = active.max_timestamp.unwrap_or((-1, -1));
+        let on_disk = state.checkpoint_on_disk.filter(|on_disk| on_disk.segment == active.base);
+        let from = on_disk.map_or(IndexBytes::default(), |on_disk| on_disk.indexes);
         Checkpoint {
             log_start: state.marks.log_start,
             offset: state.marks.log_end,
@@ -230,8 +251,9 @@ impl Log {
             clearing: false,
             producers: state.producers.checkpoint(),
             epochs: state.epochs.encode().into_bytes(),
-            offsets: indexes.offsets.encode(),
-            times: indexes.times.encode(),
+            offsets: indexes.offsets.encode_from(from.offsets),
+            times: indexes.times.encode_from(from.times),
+            from,
         }
     }
 
@@ -263,11 +285,52 @@ impl Log {
             write_file(io, place, &place.file(EPOCHS_FILE), Bytes::from(epochs.clone())).await?;
             self.0.state.borrow_mut().epochs_on_disk = Some(epochs.clone());
         }
-        write_file(io, place, &path, Bytes::from(checkpoint.encode())).await?;
-        io.sync_dir(place.dir, place.path.clone()).await?;
-        self.0.state.borrow_mut().recovers_from = checkpoint.segment;
+        // Whatever comes of this: to what is not known to be whole nothing is added.
+        let before = self.0.state.borrow_mut().checkpoint_on_disk.take();
+        let on_disk = match before.and_then(|before| Some((before, checkpoint.encode_more(&before)?))) {
+            Some((before, more)) => {
+                let on_disk = checkpoint.on_disk(Some(before), more.len() as u64);
+                let (file, _) = io.open(place.dir, path, FileMode::CachedWrite).await?;
+                io.write(file.clone(), before.end, Bytes::from(more)).await?;
+                io.sync_file(file.clone()).await?;
+                io.close(file).await?;
+                if changed {
+                    io.sync_dir(place.dir, place.path.clone()).await?;
+                }
+                on_disk
+            }
+            None => {
+                let Some(checkpoint) = self.made_whole(checkpoint) else { return Ok(()) };
+                let bytes = checkpoint.encode();
+                let on_disk = checkpoint.on_disk(None, bytes.len() as u64);
+                write_file(io, place, &path, Bytes::from(bytes)).await?;
+                io.sync_dir(place.dir, place.path.clone()).await?;
+                on_disk
+            }
+        };
+        let mut state = self.0.state.borrow_mut();
+        state.checkpoint_on_disk = Some(on_disk);
+        state.recovers_from = on_disk.segment;
+        drop(state);
         drop(permit);
         Ok(())
+    }
+
+    /// A checkpoint with the index entries that it leaves to what is on disk. `None` if its segment has been sealed, and maybe
+    /// removed, since it was summed up: a later one is under way.
+    fn made_whole(&self, mut checkpoint: Checkpoint) -> Option<Checkpoint> {
+        let from = std::mem::take(&mut checkpoint.from);
+        if from == IndexBytes::default() {
+            return Some(checkpoint);
+        }
+        let state = self.0.state.borrow();
+        let indexes = state.segments.get(&checkpoint.segment)?.indexes.as_ref()?;
+        let (mut offsets, mut times) = (indexes.offsets.encode(), indexes.times.encode());
+        offsets.truncate(from.offsets);
+        times.truncate(from.times);
+        offsets.append(&mut checkpoint.offsets);
+        times.append(&mut checkpoint.times);
+        Some(Checkpoint { offsets, times, ..checkpoint })
     }
 }
 

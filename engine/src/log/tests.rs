@@ -5,6 +5,7 @@ mod driver;
 mod files;
 mod large;
 mod races;
+mod recovering;
 mod retention;
 mod taken_over;
 mod world;

@@ -58,8 +58,14 @@ impl TimeIndex {
 
     /// As in the file.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.entries.len() * TIME_ENTRY_BYTES);
-        for entry in &self.entries {
+        self.encode_from(0)
+    }
+
+    /// As in the file, without its first so many bytes.
+    pub(super) fn encode_from(&self, bytes: usize) -> Vec<u8> {
+        let entries = &self.entries[bytes / TIME_ENTRY_BYTES..];
+        let mut bytes = Vec::with_capacity(entries.len() * TIME_ENTRY_BYTES);
+        for entry in entries {
             bytes.extend_from_slice(&entry.timestamp.to_be_bytes());
             bytes.extend_from_slice(&entry.relative.to_be_bytes());
         }

@@ -1,6 +1,6 @@
 //! Taking records back: from the end (a follower whose leader knows otherwise) and from the start (DeleteRecords).
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, IndexBytes};
 use super::epochs::EpochEnd;
 use super::error::{LogFailed, ReadError};
 use super::files::{LOG, SNAPSHOT, read_file, remove_file};
@@ -251,6 +251,7 @@ impl Log {
             epochs: epochs.encode().into_bytes(),
             offsets: indexes.offsets.encode(),
             times: indexes.times.encode(),
+            from: IndexBytes::default(),
         };
         drop(state);
         Ok((checkpoint, segment, producers))

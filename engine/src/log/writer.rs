@@ -206,6 +206,7 @@ impl Log {
             segment.written_size = size;
             state.bytes_since_checkpoint += range.end - range.start;
             state.bytes_since_sync += range.end - range.start;
+            self.0.cache.debt().grow(&self.0.shard, range.end - range.start);
             match state.dirty.iter_mut().find(|(dirty, _)| dirty.id() == file.id()) {
                 Some((_, known)) if space == Space::Allocated => *known = Space::Allocated,
                 Some(_) => {}

@@ -120,6 +120,7 @@ impl World {
             segment_bytes: [40_000, 100_000, 1 << 20][self.random.index(3)],
             index_interval_bytes: [1, 4096][self.random.index(2)],
             max_message_bytes: 2 * batches::LARGE_BYTES_MAX as u32,
+            checkpoint_bytes: [5_000, 30_000, u64::MAX / 4][self.random.index(3)],
             // The wall clock jumps, and batches are sent again after it has.
             timestamp_after_max_ms: u64::MAX,
             durability: [Durability::Fsync, Durability::Replicated][self.random.index(2)],
@@ -287,6 +288,8 @@ fn spawn(shard: &Shard, at_work: &Watch<i32>, task: impl Future<Output = ()> + '
 async fn open_all(shard: &Shard, books: &Books, plan: &Plan) -> Result<Vec<Log>, OpenError> {
     let cache = Cache::new(64 * 1024);
     let mut logs = Vec::new();
+    let synced = shard.io().sync_dir(DIR, "/data".into()).await;
+    synced.map_err(|error| OpenError::Io { doing: "sync directory", path: "/data".into(), error })?;
     for (index, book) in books.iter().enumerate() {
         let place = LogDir { dir: DIR, path: format!("/data/topic-{index}").into() };
         let opening = Box::pin(Log::open(shard, place, plan.config.clone(), &cache));

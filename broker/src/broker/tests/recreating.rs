@@ -28,6 +28,7 @@ async fn process(shard: Shard, known: Rc<Known>) {
     let dirs = vec![DataDir { dir: DirId(0), path: "/data".into(), id: Uuid([1; 16]) }];
     let dirs = DataDirs { dirs, cluster_id: String::new() };
     remove_leftovers(&io, &dirs, &[]).await;
+    io.sync_dir(DirId(0), "/data".into()).await.expect("sync as a start does");
     let cache = Cache::new(1 << 16);
     loop {
         let topic = known.topic.get();

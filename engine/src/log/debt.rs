@@ -1,0 +1,93 @@
+//! What the logs of a shard would have to scan in a recovery, all together: kept within a bound by checkpoints made ahead.
+//!
+//! A log makes a checkpoint by itself when it has written [`CHECKPOINT_BYTES`](crate::limits::CHECKPOINT_BYTES) since the last. A
+//! thousand logs could have written almost as much each: so, after every so many bytes, those that have written most are
+//! made to checkpoint until no more than half of the bound is left. Where few logs are written, none ever is.
+
+use super::Log;
+use crate::limits::SCAN_DEBT_WORTH_PAYING;
+use crate::shard::Shard;
+use crate::shard::sync::Credits;
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+
+/// The logs of a shard, for what recovery would have to scan in them.
+#[derive(Clone)]
+pub(super) struct Debt(Rc<Inner>);
+
+struct Inner {
+    /// The bound, in bytes.
+    max: u64,
+    logs: RefCell<Vec<Weak<super::Inner>>>,
+    /// Bytes written since logs were last looked through.
+    grown: Cell<u64>,
+    /// Logs are being made to checkpoint.
+    paying: Cell<bool>,
+}
+
+impl Debt {
+    /// Of no logs yet.
+    pub(super) fn new(max: u64) -> Self {
+        Self(Rc::new(Inner { max, logs: RefCell::default(), grown: Cell::new(0), paying: Cell::new(false) }))
+    }
+
+    /// A log has been opened.
+    pub(super) fn enter(&self, log: &Log) {
+        self.0.logs.borrow_mut().push(Rc::downgrade(&log.0));
+        self.0.grown.set(self.0.grown.get() + log.debt());
+    }
+
+    /// A log of this shard has written.
+    pub(super) fn grow(&self, shard: &Shard, bytes: u64) {
+        self.0.grown.set(self.0.grown.get() + bytes);
+        if self.0.grown.get() >= self.0.max / 4 && !self.0.paying.replace(true) {
+            self.0.grown.set(0);
+            let (this, shard_of_task) = (self.clone(), shard.clone());
+            shard.spawn(async move { this.pay(&shard_of_task).await });
+        }
+    }
+
+    /// Makes those that owe most checkpoint, until half of the bound is left.
+    async fn pay(&self, shard: &Shard) {
+        let under_way = Credits::new(CHECKPOINTS_AT_ONCE);
+        for log in self.deepest() {
+            let permit = under_way.take(1).await;
+            shard.spawn(async move {
+                log.checkpoint_ahead().await;
+                drop(permit);
+            });
+        }
+        let _all = under_way.take(CHECKPOINTS_AT_ONCE).await;
+        self.0.paying.set(false);
+    }
+
+    fn deepest(&self) -> Vec<Log> {
+        let mut logs = Vec::new();
+        self.0.logs.borrow_mut().retain(|log| {
+            let log = log.upgrade().map(Log);
+            let lives = log.is_some();
+            logs.extend(log.map(|log| (log.debt(), log)));
+            lives
+        });
+        let mut left: u64 = logs.iter().map(|(debt, _)| debt).sum();
+        logs.retain(|(debt, _)| *debt >= SCAN_DEBT_WORTH_PAYING);
+        logs.sort_by_key(|(debt, _)| std::cmp::Reverse(*debt));
+        let paying = logs.into_iter().take_while(|(debt, _)| {
+            let too_much = left > self.0.max / 2;
+            left = left.saturating_sub(*debt);
+            too_much
+        });
+        paying.map(|(_, log)| log).collect()
+    }
+}
+
+impl Log {
+    /// Bytes written since the last checkpoint.
+    fn debt(&self) -> u64 {
+        let state = self.0.state.borrow();
+        if state.failed.is_some() { 0 } else { state.bytes_since_checkpoint }
+    }
+}
+
+/// As many as there are threads to write them.
+const CHECKPOINTS_AT_ONCE: usize = 8;

@@ -1,0 +1,112 @@
+//! How much of a log recovery looks at: what the checkpoint allows, whatever the log's size.
+
+use super::super::*;
+use super::small;
+use super::world::{World, batch};
+use crate::io::DirId;
+
+#[test]
+fn recovery_scans_what_has_come_since_the_checkpoint() {
+    for index_interval_bytes in [512, 4096] {
+        let config = LogConfig { checkpoint_bytes: 40_000, index_interval_bytes, ..LogConfig::default() };
+        let mut world = World::new();
+        let mut most = 0;
+        for round in 0..8 {
+            world.run(config.clone(), async move |log, world| {
+                assert_eq!(log.marks().log_end, world.end(), "round {round}");
+                for n in 0..70 {
+                    world.append(&log, &batch(2, 2000 + 13 * n)).unwrap();
+                    log.wait_durable(log.marks().log_end).await.unwrap();
+                }
+                world.check_all(&log).await;
+                // A clean stop, a late one, none: what comes next finds each.
+                if round % 4 == 2 {
+                    log.close().await.unwrap();
+                }
+            });
+            most = most.max(world.recovered.scanned_bytes);
+        }
+        // A write is of whole blocks, so that some bytes are written, and counted, twice; one checkpoint may be on its way.
+        assert!(most <= 2 * 40_000, "{most} bytes scanned of {}", world.bytes_of_segments());
+        assert!(most > 1000, "something was scanned");
+        assert!(world.bytes_of_segments() > 1_000_000);
+    }
+}
+
+#[test]
+fn a_crash_between_sealing_and_the_next_segments_file_leaves_nothing_to_scan() {
+    let mut world = World::new();
+    world.run(small(), async move |log, world| {
+        for n in 0..40 {
+            world.append(&log, &batch(1, 2000 + n)).unwrap();
+        }
+        log.close().await.unwrap();
+    });
+    // As if the last segment had never been: the checkpoint is the one that was written when its predecessor was sealed.
+    let last = world.segment_files().pop().unwrap();
+    let base: Offset = last.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let path = world.path().join(checkpoint::CHECKPOINT_FILE);
+    let closed = checkpoint::Checkpoint::decode(&std::fs::read(&path).unwrap()).unwrap();
+    let sealed = checkpoint::Checkpoint {
+        offset: base,
+        segment: base,
+        pos: 0,
+        first_timestamp: -1,
+        max_timestamp: -1,
+        max_timestamp_offset: -1,
+        offsets: Vec::new(),
+        times: Vec::new(),
+        ..closed
+    };
+    std::fs::write(&path, sealed.encode()).unwrap();
+    std::fs::remove_file(&last).unwrap();
+    world.forget_from(base);
+    for round in 0..2 {
+        world.run(small(), async move |log, world| {
+            assert_eq!(log.marks().log_end, world.end(), "round {round}");
+            world.check_all(&log).await;
+            world.append(&log, &batch(1, 500)).unwrap();
+            log.wait_durable(world.end()).await.unwrap();
+            world.check_all(&log).await;
+        });
+        assert!(world.recovered.scanned_bytes < 1000, "{:?}", world.recovered);
+        assert_eq!(world.recovered.segments_removed, 0);
+    }
+    assert!(world.segments() > 3, "there was something to scan");
+}
+
+#[test]
+fn many_logs_together_leave_no_more_to_scan_than_one_bound() {
+    const LOGS: usize = 12;
+    const BOUND: u64 = 2 << 20;
+    let mut world = World::new();
+    let scanned = Rc::new(std::cell::Cell::new([0; 2]));
+    for round in 0..2 {
+        let scanned = scanned.clone();
+        world.run(LogConfig::default(), async move |_, world| {
+            let cache = Cache::new(1 << 20).with_scan_debt(BOUND);
+            let mut logs = Vec::new();
+            for n in 0..LOGS {
+                let place = LogDir { dir: DirId(0), path: world.path().with_file_name(format!("many-{n}")) };
+                let (log, recovered) =
+                    Log::open(world.shard(), place, LogConfig::default(), &cache).await.unwrap();
+                let mut sums = scanned.get();
+                sums[round] += recovered.scanned_bytes;
+                scanned.set(sums);
+                logs.push(log);
+            }
+            // The first is written most, the last not any more after a while.
+            for n in 0..400 {
+                for (index, log) in logs.iter().enumerate() {
+                    if n % (index + 1) == 0 && (index < LOGS - 1 || n < 200) {
+                        log.append(&batch(1, 9000), world.leader()).unwrap();
+                        log.wait_durable(log.marks().log_end).await.unwrap();
+                    }
+                }
+            }
+        });
+    }
+    let [first, second] = scanned.get();
+    assert_eq!(first, 0, "nothing was there");
+    assert!((1 << 18..=BOUND).contains(&second), "{second} bytes scanned");
+}
