@@ -469,8 +469,6 @@ impl Recovery {
         // Where offsets have gaps one may lie before it: what is in it, even if that is nothing, comes after the gap.
         self.end = self.end.max(base);
         let path = self.place.offset_file(base, LOG);
-        // It may begin with a gap.
-        self.end = self.end.max(base);
         let mut segment = self.segments.remove(&base).unwrap_or_else(|| Segment::new(base, self.created));
         let (file, _) = self
             .io
