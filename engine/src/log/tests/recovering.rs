@@ -76,6 +76,51 @@ fn a_crash_between_sealing_and_the_next_segments_file_leaves_nothing_to_scan() {
 }
 
 #[test]
+fn a_checkpoint_that_is_damaged_never_leaves_one_from_before_a_truncation() {
+    let config = LogConfig { checkpoint_bytes: 1, ..LogConfig::default() };
+    let mut world = World::new();
+    world.run(config.clone(), async |log, world| {
+        // No entry of an index yet: nothing but its place tells a checkpoint from one of a log that was cut.
+        for n in 0..5 {
+            world.append(&log, &batch(1, 200 + n)).unwrap();
+            log.wait_durable(world.end()).await.unwrap();
+            settled(&log).await;
+        }
+        log.truncate_to(2).await.unwrap();
+        world.forget_from(2);
+        for n in 0..8 {
+            world.append(&log, &batch(1, 333 + n)).unwrap();
+            log.wait_durable(world.end()).await.unwrap();
+            settled(&log).await;
+        }
+    });
+    let path = world.path().join(checkpoint::CHECKPOINT_FILE);
+    let file = std::fs::read(&path).unwrap();
+    let mut begins = vec![12];
+    while let Some(len) = file.get(*begins.last().unwrap()..).and_then(|rest| rest.first_chunk::<4>()) {
+        begins.push(begins.last().unwrap() + 8 + u32::from_be_bytes(*len) as usize);
+    }
+    assert_eq!(begins.pop(), Some(file.len()));
+    assert!(begins.len() > 5, "most are added to the file: {begins:?}");
+    for at in begins.into_iter().skip(1) {
+        let mut damaged = file.clone();
+        damaged[at + 20] ^= 1;
+        std::fs::write(&path, damaged).unwrap();
+        world.run(config.clone(), async move |log, world| {
+            assert_eq!(log.marks().log_end, world.end(), "damaged at {at}");
+            world.check_all(&log).await;
+        });
+    }
+}
+
+/// Waits until no checkpoint is on its way.
+async fn settled(log: &Log) {
+    while log.0.state.borrow().checkpoint_runs {
+        log.moved().await;
+    }
+}
+
+#[test]
 fn many_logs_together_leave_no_more_to_scan_than_one_bound() {
     const LOGS: usize = 12;
     const BOUND: u64 = 2 << 20;
