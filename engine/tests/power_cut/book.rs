@@ -155,11 +155,17 @@ impl Book {
         self.power_was_cut = false;
     }
 
-    /// The last batch of an idempotent producer, as sent, with its offset.
-    pub(crate) fn last_of_a_producer(&self) -> Option<(i64, Bytes)> {
-        let (base, entry) = self.batches.last_key_value()?;
-        let header = Header::parse(&entry.stored).expect("checked");
-        (header.has_producer_id() && *base >= self.log_start).then(|| (*base, entry.sent.clone()))
+    /// The last batches of each idempotent producer that are not deleted, as sent, with their offsets; the newest first.
+    pub(crate) fn last_of_producers(&self, most: usize) -> Vec<Vec<(i64, Bytes)>> {
+        let mut by_id: BTreeMap<i64, Vec<(i64, Bytes)>> = BTreeMap::new();
+        for (base, entry) in self.batches.range(self.log_start..).rev() {
+            let header = Header::parse(&entry.stored).expect("checked");
+            if header.has_producer_id() {
+                by_id.entry(header.producer_id).or_default().push((*base, entry.sent.clone()));
+            }
+        }
+        by_id.values_mut().for_each(|batches| batches.truncate(most));
+        by_id.into_values().collect()
     }
 
     /// A batch somewhere in the log that is not deleted: its offset, and the one after it.

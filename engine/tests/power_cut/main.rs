@@ -12,7 +12,7 @@ mod work;
 use book::Book;
 use ringlog_engine::io::DirId;
 use ringlog_engine::io::sim::{EntryOrder, MachineId, OpKind, Random, Sim};
-use ringlog_engine::log::{Cache, Durability, Log, LogConfig, LogDir, OpenError, ReadLimit};
+use ringlog_engine::log::{AppendError, Cache, Durability, Log, LogConfig, LogDir, OpenError, ReadLimit};
 use ringlog_engine::shard::sync::Watch;
 use ringlog_engine::shard::{Shard, ShardId};
 use std::cell::{Cell, RefCell};
@@ -326,12 +326,22 @@ async fn check(log: &Log, book: &RefCell<Book>) {
     book.borrow_mut().reopened(marks);
 }
 
-/// A producer that sends its last batch again learns that it is there.
+/// A producer that sends any of its last batches again learns that it is there.
 fn check_producers(shard: &Shard, log: &Log, book: &RefCell<Book>, epoch: i32) {
-    let Some((base, sent)) = book.borrow().last_of_a_producer() else { return };
-    let again = log.append(&sent, leader(epoch, shard.wall_time())).expect("a batch that is there");
-    assert!(again.duplicate && again.base_offset == base, "{again:?} is the batch at {base}");
+    let truncated = book.borrow().truncations > 0;
+    for batches in book.borrow().last_of_producers(BATCHES_REMEMBERED) {
+        for (n, (base, sent)) in batches.into_iter().enumerate() {
+            match log.append(&sent, leader(epoch, shard.wall_time())) {
+                Ok(again) if again.duplicate && again.base_offset == base => {}
+                // Where a truncation has cut into what was remembered, no more than the last may be left of it.
+                Err(AppendError::OutOfOrderSequence) if truncated && n > 0 => {}
+                other => panic!("the batch at {base}, sent again, got {other:?}"),
+            }
+        }
+    }
 }
 
+/// As many as a client may have in flight.
+const BATCHES_REMEMBERED: usize = 5;
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
