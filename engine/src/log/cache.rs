@@ -49,9 +49,9 @@ impl Cache {
         )
     }
 
-    /// The same, with another bound of what recovery would have to scan.
-    #[cfg(test)]
-    pub(super) fn with_scan_debt(self, bytes_max: u64) -> Self {
+    /// The same, with another bound of what recovery would have to scan of the logs that share it: for those who write little, and
+    /// want to see checkpoints.
+    pub fn with_scan_debt(self, bytes_max: u64) -> Self {
         Self(self.0, Debt::new(bytes_max))
     }
 

@@ -70,7 +70,8 @@ impl Debt {
             lives
         });
         let mut left: u64 = logs.iter().map(|(debt, _)| debt).sum();
-        logs.retain(|(debt, _)| *debt >= SCAN_DEBT_WORTH_PAYING);
+        let worth_paying = SCAN_DEBT_WORTH_PAYING.min(self.0.max / 16);
+        logs.retain(|(debt, _)| *debt >= worth_paying);
         logs.sort_by_key(|(debt, _)| std::cmp::Reverse(*debt));
         let paying = logs.into_iter().take_while(|(debt, _)| {
             let too_much = left > self.0.max / 2;
