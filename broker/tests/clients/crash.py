@@ -9,6 +9,7 @@ import argparse
 import math
 import random
 import re
+import struct
 import sys
 import threading
 import time
@@ -37,6 +38,12 @@ LOAD_SECONDS = 0.6
 # Nothing more comes when nothing has come this many times, for this long each.
 SILENCES = 50
 SILENCE_SECONDS = 0.2
+# Far longer than a broker is ever away. A client gives up a message after this long, and where it gives up the first messages of a batch
+# that has been written and not answered, librdkafka sends the others again under a new producer epoch: they are there twice, and no
+# broker can know it (its INTRODUCTION.md, "Message timeout considerations").
+MESSAGE_TIMEOUT_SECONDS = 120
+# What a producer holds back at most: all of it is sent after the kill.
+QUEUED_MESSAGES_MAX = 20_000
 # Of a log, what the kills that look at the scan write first, and what a start may scan of it: what is between two checkpoints, and
 # what was written while the last was on its way.
 SCAN_LOG_BYTES = 64 << 20
@@ -51,13 +58,15 @@ class Writer(threading.Thread):
         super().__init__(daemon=True)
         self.topic, self.partition, self.next = topic, partition, first
         self.acknowledged, self.sent, self.ended = [], 0, False
+        self.refused = {}
         self.producer = Producer({
             "bootstrap.servers": address,
             "acks": acks,
             "enable.idempotence": idempotent,
             "linger.ms": 1,
             "batch.num.messages": 200,
-            "message.timeout.ms": 3000,
+            "message.timeout.ms": MESSAGE_TIMEOUT_SECONDS * 1000,
+            "queue.buffering.max.messages": QUEUED_MESSAGES_MAX,
             "log_level": 0,
         })
 
@@ -74,6 +83,8 @@ class Writer(threading.Thread):
     def delivered(self, error, message):
         if error is None:
             self.acknowledged.append((message.offset(), int(message.value())))
+        else:
+            self.refused.setdefault(str(error), int(message.value()))
 
     def end(self):
         """Stops writing; tells how many messages were on their way."""
@@ -82,8 +93,11 @@ class Writer(threading.Thread):
         return self.sent - len(self.acknowledged)
 
     def drain(self):
-        """Lets what is still on its way be acknowledged by the broker that came back, or fail."""
-        self.producer.flush(10)
+        """Lets what is still on its way be acknowledged by the broker that came back."""
+        self.producer.flush(MESSAGE_TIMEOUT_SECONDS)
+        if self.sent != len(self.acknowledged):
+            left = self.sent - len(self.acknowledged)
+            raise AssertionError(f"{self.topic}-{self.partition}: {left} of {self.sent} messages were never acknowledged: {self.refused}")
 
 
 def read_all(address, topic, acknowledged):
@@ -115,8 +129,9 @@ def read_all(address, topic, acknowledged):
     return records
 
 
-def check(records, acknowledged, idempotent, what):
+def check(broker, topic, acknowledged, idempotent, what):
     """Every acknowledged message is where it was said to be; an idempotent producer's are there once, in order."""
+    records = read_all(broker.address, topic, acknowledged)
     for partition, pairs in acknowledged.items():
         found = records[partition]
         for offset, number in pairs:
@@ -124,12 +139,30 @@ def check(records, acknowledged, idempotent, what):
                 raise AssertionError(f"{what}: partition {partition} offset {offset}: acknowledged {number}, found {found.get(offset)}")
         numbers = [found[offset] for offset in sorted(found)]
         if idempotent:
-            if len(set(numbers)) != len(numbers):
-                raise AssertionError(f"{what}: partition {partition} has a message twice")
+            first = {}
+            for offset in sorted(found):
+                before = first.setdefault(found[offset], offset)
+                if before != offset:
+                    where = [batch_at(broker, topic, partition, at) for at in (before, offset)]
+                    raise AssertionError(f"{what}: partition {partition} has message {found[offset]} twice: {where}")
             if numbers != sorted(numbers):
                 raise AssertionError(f"{what}: partition {partition} is out of order")
         elif sorted(found) != list(range(len(found))):
             raise AssertionError(f"{what}: partition {partition} has a hole in its offsets")
+
+
+def batch_at(broker, topic, partition, offset):
+    """Whose batch holds an offset: of two that hold the same message, only those of one producer epoch are the broker's fault."""
+    for log in broker.data.glob(f"**/{topic}-{partition}/*.log"):
+        data, at = log.read_bytes(), 0
+        while at + 61 <= len(data):
+            base, size, epoch, _, _, _, last, _, _, producer, producer_epoch, sequence, _ = struct.unpack_from(">qiibIhiqqqhii", data, at)
+            if base <= offset <= base + last and size > 0:
+                return f"offset {offset}, leader epoch {epoch}, producer {producer} epoch {producer_epoch}, batch from sequence {sequence}"
+            if size <= 0:
+                break
+            at += 12 + size
+    return f"offset {offset}"
 
 
 def make_topic(broker, topic):
@@ -163,10 +196,10 @@ def crash(broker, name, acks, idempotent, kills, seed):
             acknowledged[writer.partition] += writer.acknowledged
             count += len(writer.acknowledged)
         first = max(writer.next for writer in writers)
-        check(read_all(broker.address, topic, acknowledged), acknowledged, idempotent, what)
+        check(broker, topic, acknowledged, idempotent, what)
     # The kills after it have left each topic as it was.
     for topic, acknowledged in topics.items():
-        check(read_all(broker.address, topic, acknowledged), acknowledged, idempotent, what)
+        check(broker, topic, acknowledged, idempotent, what)
     if in_flight < math.floor(IN_FLIGHT_LEAST * kills):
         raise AssertionError(f"{what}: only {in_flight} of {kills} kills met requests in flight")
     return in_flight, count
@@ -211,7 +244,7 @@ def scan(broker):
         broker.start()
         if scanned(broker) != 0:
             raise AssertionError(f"scan {turn}: {scanned(broker)} bytes scanned after a clean stop")
-        check(read_all(broker.address, topic, acknowledged), acknowledged, False, "scan")
+        check(broker, topic, acknowledged, False, "scan")
     if most == 0:
         raise AssertionError("scan: no start had anything to scan, so the count counts nothing")
     return most, sum(map(len, acknowledged.values()))
