@@ -6,7 +6,7 @@ use super::cleaning::finish_swaps;
 use super::epochs::Epochs;
 use super::error::OpenError;
 use super::files::{
-    DELETED, EPOCHS_FILE, GAPS_FILE, INDEX, LOG, SNAPSHOT, UNFINISHED, opening, read_file, remove_file,
+    DELETED, EPOCHS_FILE, GAPS_FILE, LOG, SNAPSHOT, UNFINISHED, opening, read_file, remove_file,
     write_gaps_file,
 };
 use super::marks::Marks;
@@ -189,8 +189,6 @@ pub(super) struct Files {
     snapshots: Vec<Offset>,
     /// Segments with an index of aborted transactions.
     transactions: BTreeSet<Offset>,
-    /// Segments with an offset index on disk: they were being sealed, so all their batches were durable.
-    indexed: Vec<Offset>,
     /// Offsets may have gaps.
     gaps: bool,
 }
@@ -216,7 +214,6 @@ impl Files {
         let mut segments = Vec::new();
         let mut snapshots = Vec::new();
         let mut transactions = BTreeSet::new();
-        let mut indexed = Vec::new();
         let mut gaps = false;
         for DirEntry { name, len, .. } in entries.into_iter().filter(|entry| !entry.is_dir) {
             if [UNFINISHED, DELETED, ".cleaned"].iter().any(|ending| name.ends_with(ending)) {
@@ -230,13 +227,12 @@ impl Files {
                 Some((base, TRANSACTION_INDEX)) => {
                     transactions.insert(base);
                 }
-                Some((base, INDEX)) => indexed.push(base),
                 _ => gaps |= name == GAPS_FILE,
             }
         }
         segments.sort_unstable();
         snapshots.sort_unstable();
-        Ok(Self { segments, snapshots, transactions, indexed, gaps })
+        Ok(Self { segments, snapshots, transactions, gaps })
     }
 }
 
@@ -300,7 +296,9 @@ impl Recovery {
             if base > from.0 {
                 self.snapshots.insert(base, self.producers.clone());
             }
-            let was_sealed = files.indexed.contains(&base) && !self.gaps;
+            // Who wrote a snapshot there had all before it on stable storage. Its indexes prove nothing: a clean stop writes them for
+            // the active segment too, which has grown since.
+            let was_sealed = next.is_some_and(|next| files.snapshots.contains(&next)) && !self.gaps;
             self.scan_segment(base, len, pos, next, was_sealed).await?;
             if next.is_some_and(|next| !self.goes_on(base, next)) {
                 for (base, len) in scanned.by_ref() {

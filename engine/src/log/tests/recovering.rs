@@ -113,6 +113,42 @@ fn a_checkpoint_that_is_damaged_never_leaves_one_from_before_a_truncation() {
     }
 }
 
+#[test]
+fn a_segment_that_grew_after_a_clean_stop_is_not_taken_for_a_sealed_one() {
+    let mut world = World::new();
+    let sent = batch(1, 2000);
+    let len = sent.len();
+    let fill = async move |log: &Log, world: &World, batches| {
+        for _ in 0..batches {
+            world.append(log, &sent).unwrap();
+        }
+        log.settle().await.unwrap();
+    };
+    let more = fill.clone();
+    world.run(small(), async move |log, world| {
+        fill(&log, &world, 2).await;
+        log.close().await.unwrap();
+    });
+    let path = world.path().join(checkpoint::CHECKPOINT_FILE);
+    let closed = std::fs::read(&path).unwrap();
+    world.run(small(), async move |log, world| more(&log, &world, 10).await);
+    // As a power cut leaves it that takes from the first segment what was not durable, and from the second what follows it: the
+    // index that the clean stop has left is there, the sealing has not come to be.
+    let files = world.segment_files();
+    assert_eq!(files.len(), 2);
+    std::fs::write(&path, closed).unwrap();
+    std::fs::remove_file(files[1].with_extension("snapshot")).unwrap();
+    let mut bytes = std::fs::read(&files[0]).unwrap();
+    bytes[4 * len + 100] ^= 1;
+    std::fs::write(&files[0], bytes).unwrap();
+    world.forget_from(4);
+    world.run(small(), async move |log, world| {
+        assert_eq!(log.marks().log_end, 4);
+        world.check_all(&log).await;
+    });
+    assert_eq!(world.recovered.segments_removed, 1);
+}
+
 /// Waits until no checkpoint is on its way.
 async fn settled(log: &Log) {
     while log.0.state.borrow().checkpoint_runs {
