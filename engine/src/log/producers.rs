@@ -234,6 +234,10 @@ impl Producers {
             let new = Producer { epoch, coordinator_epoch, batches: VecDeque::new(), heard: now };
             let producer = producers.by_id.entry(id).or_insert(new);
             if last_sequence >= 0 {
+                if !(0..=last_offset).contains(&i64::from(offset_delta)) {
+                    // No batch begins before the first offset, or ends before it begins.
+                    return None;
+                }
                 producer.push(Batch { last_sequence, last_offset, offset_delta, timestamp });
             }
         }
