@@ -63,6 +63,10 @@ const KEPT: &[(&str, &str)] = &[
         "a consumer that was refused a coordinator while the disk was full never looked for one again",
     ),
     (
+        "seed=3727 shards=1 dirs=1 topics=1 partitions=1 idempotent=1 plain=0 consumers=0 groups=0 admin=0 deletes=0 resets=200 lives=s2022,pt308",
+        "the torn end of a segment that had its indexes from an earlier clean stop was kept as a sealed segment's damage",
+    ),
+    (
         "seed=28556 shards=1 dirs=1 topics=2 partitions=2 idempotent=2 plain=1 consumers=0 groups=1 admin=0 deletes=0 resets=0 lives=k5,p1139,kd1813",
         "a producer's first batch was refused by a full disk, its second one taken, and the broker killed before it could say so",
     ),
