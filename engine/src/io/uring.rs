@@ -36,6 +36,8 @@ pub(super) struct UringDriver {
     /// The place of each token that is in the ring.
     tokens: ByToken<u32>,
     slots: Slots,
+    /// Closed files and sockets that still have their slots.
+    closed: Vec<u64>,
     lender: Lender,
     /// Receives that ended because all shared buffers were lent.
     starved: Vec<u32>,
@@ -120,6 +122,7 @@ impl UringDriver {
             free: Vec::new(),
             tokens: ByToken::default(),
             slots,
+            closed: Vec::new(),
             lender,
             starved: Vec::new(),
             overflow: VecDeque::new(),
@@ -220,6 +223,16 @@ impl UringDriver {
                 return;
             }
             self.overflow.pop_front();
+        }
+    }
+
+    /// Lets go of the slots of what was closed. An entry names its file by the slot until the kernel takes the entry: before that the slot
+    /// would stand for nothing, or for another file.
+    fn release_closed(&mut self) {
+        if self.overflow.is_empty() && self.ring.submission().is_empty() {
+            for id in self.closed.drain(..) {
+                self.slots.release(&self.ring, id);
+            }
         }
     }
 
@@ -515,7 +528,7 @@ impl Driver for UringDriver {
                 self.send_file(id);
             }
             Op::CloseSocket { socket } => {
-                self.slots.release(&self.ring, socket.id());
+                self.closed.push(socket.id());
                 net::shutdown(&socket);
                 self.done.push(Completion { token, outcome: Outcome::Count(Ok(0)), more: false });
             }
@@ -533,7 +546,7 @@ impl Driver for UringDriver {
             op => {
                 if let Op::Close { file } = &op {
                     file.close();
-                    self.slots.release(&self.ring, file.id());
+                    self.closed.push(file.id());
                 }
                 self.counters.jobs += 1;
                 self.host.jobs.submit(token, op, &self.home);
@@ -587,6 +600,7 @@ impl Driver for UringDriver {
         if sleeps {
             self.home.wakeup.woke();
         }
+        self.release_closed();
         self.take_completions();
         self.take_jobs(done);
         done.append(&mut self.done);
@@ -846,6 +860,36 @@ mod tests {
         // A reader has been going through the file, and goes on.
         assert!(end(&mut driver, Token(3), read()).into_bytes().unwrap().is_empty());
         assert_eq!(driver.slots.free.len(), slots);
+    }
+
+    #[test]
+    fn a_read_on_its_way_is_of_its_own_file_though_that_is_closed_and_another_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(mut driver) = driver(dir.path()) else { return };
+        let mut file = |token: u64, content: u8| {
+            let path = dir.path().join(format!("{token}"));
+            std::fs::write(&path, [content; 4096]).unwrap();
+            let open = Op::Open { dir: DirId(0), path, mode: FileMode::Blocks };
+            let Outcome::Opened(Ok((file, _))) = end(&mut driver, Token(token), open) else {
+                panic!("opened")
+            };
+            file
+        };
+        let (first, second) = (file(0, 1), file(1, 2));
+        let read = |file: &File| Op::Read { file: file.clone(), pos: 0, len: 4096 };
+        // It has a slot, named by an entry that the kernel has not taken yet.
+        driver.submit(Token(2), read(&first));
+        driver.submit(Token(3), Op::Close { file: first.clone() });
+        driver.submit(Token(4), read(&second));
+        let mut done = Vec::new();
+        while done.len() < 3 {
+            driver.turn(Wait::Forever, &mut done);
+        }
+        for completion in done.into_iter().filter(|completion| completion.token != Token(3)) {
+            let content = completion.outcome.into_bytes().unwrap();
+            let own = completion.token.0 as u8 / 2;
+            assert!(content.iter().all(|byte| *byte == own), "{:?} is of the other file", completion.token);
+        }
     }
 
     #[test]
