@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use ringlog_engine::io::buf::{BLOCK, aligned};
 use ringlog_engine::io::host::{Host, IoChoice};
 use ringlog_engine::io::sim::Sim;
-use ringlog_engine::io::{DirId, FileMode, Io, Listener, Outcome, Socket, Space, SyncItem, small_file};
+use ringlog_engine::io::{DirId, FileMode, Io, Listener, Op, Outcome, Socket, Space, SyncItem, small_file};
 use ringlog_engine::shard::{Executor, Shard, ShardId};
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
@@ -84,10 +84,13 @@ fn blocks_are_written_and_read_back_in_both_kinds_of_space() {
                     io.write(file.clone(), at * BLOCK as u64, block(at as u8 + 1, 1)).await.unwrap();
                 assert_eq!(written, BLOCK as u64);
             }
+            let (bytes, more) = (block(9, 1), vec![block(10, 2), block(12, 1)]);
+            let write = Op::Write { file: file.clone(), pos: 8 * BLOCK as u64, bytes, more };
+            assert_eq!(io.start(write).next().await.into_count().unwrap(), 4 * BLOCK as u64);
             io.sync(vec![SyncItem { file: file.clone(), space }]).await.unwrap();
             let bytes = io.read(file.clone(), 0, 16 * BLOCK).await.unwrap();
             for (at, block) in bytes.chunks(BLOCK).enumerate() {
-                let fill = if at < 8 { at as u8 + 1 } else { 0 };
+                let fill = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 12, 0, 0, 0, 0][at];
                 assert!(block.iter().all(|byte| *byte == fill), "block {at}");
             }
             io.truncate(file.clone(), 3 * BLOCK as u64).await.unwrap();

@@ -55,7 +55,6 @@ use crate::broker::Broker;
 use crate::net::{Part, Peer, PendingReply, Reply};
 use bytes::{Bytes, BytesMut};
 use ringlog_engine::io::Instant;
-use ringlog_engine::io::buf::aligned_past;
 use ringlog_wire as wire;
 use ringlog_wire::{ApiKey, Message, Reader, Request, RequestHeader};
 use std::future::Future;
@@ -170,8 +169,7 @@ pub fn cost(start: &[u8], len: usize) -> usize {
 
 /// Memory for a large request of which the start is here.
 pub fn memory(broker: &Broker, start: &Bytes, len: usize) -> BytesMut {
-    let past_block = produce::past_block(broker, start);
-    past_block.map_or_else(|| BytesMut::with_capacity(len), |past| aligned_past(len, past))
+    produce::memory(broker, start, len).unwrap_or_else(|| BytesMut::with_capacity(len))
 }
 
 fn key_of(frame: &[u8]) -> Option<i16> {

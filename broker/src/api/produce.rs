@@ -10,9 +10,8 @@ use crate::calls::{Acknowledged, Answer, Call};
 use crate::group::OFFSETS_TOPIC;
 use crate::net::Reply;
 use crate::partition::{Acks, AppendRefusal, PartitionId};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ringlog_engine::batch;
-use ringlog_engine::io::buf::BLOCK;
 use ringlog_engine::shard::ShardId;
 use ringlog_wire::produce::{
     BatchIndexAndErrorMessage, LoneRecords, PartitionProduceResponse, ProduceRequest, ProduceResponse,
@@ -49,16 +48,14 @@ pub(super) fn dispatch(context: Context, mut reader: Reader<'_>) -> Dispatched {
     }))
 }
 
-/// For a request for one partition of this shard, how far past a multiple of 4 KiB its body has to lie in memory, so that the log
-/// can write its batch from there.
-pub(super) fn past_block(broker: &Broker, start: &Bytes) -> Option<usize> {
+/// For a request with one batch, for a partition of this shard: memory from which the log can write the batch.
+pub(super) fn memory(broker: &Broker, start: &Bytes, len: usize) -> Option<BytesMut> {
     let found = LoneRecords::find(start)?;
     let image = broker.image();
     let topic =
         if found.topic.is_empty() { image.topic_by_id(found.topic_id) } else { image.topic(&found.topic) }?;
     let partition = broker.partition(PartitionId::new(topic.id, found.partition))?;
-    // As if no other batch came before it: if one does, this one is copied.
-    Some(partition.log().past_block() + BLOCK - found.at % BLOCK)
+    Some(partition.log().request_memory(len, found.at))
 }
 
 fn first_error(topics: &[TopicProduceResponse]) -> Option<ErrorCode> {

@@ -30,7 +30,7 @@ pub(super) fn run(op: Op, disks: &Disks) -> Outcome {
                     .and_then(|fd| opened(fd, dir, &path, mode)),
             )
         }
-        Op::Write { file, pos, bytes } => Outcome::Count(write_all(&file, pos, &bytes)),
+        Op::Write { file, pos, bytes, more } => Outcome::Count(write_parts(&file, pos, &bytes, &more)),
         Op::Read { file, pos, len } => Outcome::Received(read(&file, pos, len)),
         Op::Prepare { file, from, to, space } => none(prepare(&file, from, to, space, disks)),
         Op::Truncate { file, len } => none(rustix::fs::ftruncate(fd(&file), len).map_err(Into::into)),
@@ -126,6 +126,14 @@ fn opened(
 ) -> io::Result<(File, u64)> {
     let len = u64::try_from(rustix::fs::fstat(&fd)?.st_size).expect("a file's size is not negative");
     Ok((File::new(next_id(), dir, path, mode, Some(fd)), len))
+}
+
+fn write_parts(file: &File, pos: u64, bytes: &[u8], more: &[Bytes]) -> io::Result<u64> {
+    let mut end = pos + write_all(file, pos, bytes)?;
+    for part in more {
+        end += write_all(file, end, part)?;
+    }
+    Ok(end - pos)
 }
 
 fn write_all(file: &File, mut pos: u64, mut bytes: &[u8]) -> io::Result<u64> {

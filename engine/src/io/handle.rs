@@ -169,7 +169,7 @@ impl Io {
 
     /// [`Op::Write`].
     pub async fn write(&self, file: File, pos: u64, bytes: Bytes) -> io::Result<u64> {
-        self.run(Op::Write { file, pos, bytes }).await.into_count()
+        self.run(Op::Write { file, pos, bytes, more: Vec::new() }).await.into_count()
     }
 
     /// [`Op::Read`]; a little that is in memory already is read at once.

@@ -64,9 +64,9 @@ pub enum Op {
     CloseSocket { socket: Socket },
 
     // ---- data path: files ----
-    /// Write all of these bytes at `pos`: [`Outcome::Count`]. In [`FileMode::Blocks`] everything is a multiple of
-    /// 4 KiB (position, length, address) and lies within the file's size.
-    Write { file: File, pos: u64, bytes: Bytes },
+    /// Write all of these bytes at `pos`, and `more` behind them: [`Outcome::Count`]. In [`FileMode::Blocks`] everything is a
+    /// multiple of 4 KiB (position, lengths, addresses) and lies within the file's size.
+    Write { file: File, pos: u64, bytes: Bytes, more: Vec<Bytes> },
     /// Read up to `len` bytes at `pos`: [`Outcome::Received`], shorter at the end of the file.
     Read { file: File, pos: u64, len: usize },
     /// Make everything written to these files by operations that *completed before this one was submitted* durable:

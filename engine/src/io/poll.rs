@@ -337,7 +337,10 @@ impl Driver for PollDriver {
             }
             op => {
                 match &op {
-                    Op::Write { bytes, .. } => self.counters.bytes_written += bytes.len() as u64,
+                    Op::Write { bytes, more, .. } => {
+                        let len = bytes.len() + more.iter().map(Bytes::len).sum::<usize>();
+                        self.counters.bytes_written += len as u64;
+                    }
                     Op::Read { len, .. } => self.counters.bytes_read += *len as u64,
                     _ => {}
                 }

@@ -23,6 +23,7 @@ use rustix::net::SocketFlags;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::io;
+use std::iter;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
@@ -68,10 +69,11 @@ enum Work {
     Send { socket: Socket, message: Box<Message>, sent: u64 },
     File { send: FileSend },
     Write { file: File, pos: u64, bytes: Bytes, written: usize },
+    WriteParts { file: File, pos: u64, message: Box<Message>, written: u64 },
     Read { file: File, pos: u64, buffer: BytesMut, len: usize },
 }
 
-/// A message to send: the parts, and the description of them that the kernel reads.
+/// Bytes in parts, to send or to write: the parts, and the description of them that the kernel reads.
 struct Message {
     parts: VecDeque<Bytes>,
     slices: Vec<libc::iovec>,
@@ -194,6 +196,13 @@ impl UringDriver {
                 let want = u32::try_from(rest.len()).expect("a write is below 4 GiB");
                 let (at, pos) = (rest.as_ptr(), *pos + *written as u64);
                 entry_on!(fd, |fd| opcode::Write::new(fd, at, want).offset(pos))
+            }
+            Work::WriteParts { file, pos, message, written } => {
+                let fd = slots.of_file(ring, file);
+                message.describe();
+                let (at, count) = (message.slices.as_ptr(), message.slices.len());
+                let (count, pos) = (u32::try_from(count).expect("a write has few parts"), *pos + *written);
+                entry_on!(fd, |fd| opcode::Writev::new(fd, at, count).offset(pos))
             }
             Work::Read { file, pos, buffer, len } => {
                 let fd = slots.of_file(ring, file);
@@ -376,6 +385,22 @@ impl UringDriver {
                 Err(_) if retry => self.push_op(id),
                 Err(error) => self.hand_on(id, Outcome::Count(Err(error)), false, true),
             },
+            Work::WriteParts { message, written, .. } => match result {
+                Ok(0) => self.hand_on(id, Outcome::Count(Err(io::ErrorKind::WriteZero.into())), false, true),
+                Ok(count) => {
+                    let count = usize::try_from(count).expect("a count");
+                    *written += count as u64;
+                    self.counters.bytes_written += count as u64;
+                    super::poll::advance(&mut message.parts, count);
+                    if !message.parts.is_empty() {
+                        return self.push_op(id);
+                    }
+                    let written = *written;
+                    self.hand_on(id, Outcome::Count(Ok(written)), false, true);
+                }
+                Err(_) if retry => self.push_op(id),
+                Err(error) => self.hand_on(id, Outcome::Count(Err(error)), false, true),
+            },
             Work::Read { buffer, len, .. } => match result {
                 Ok(count) => {
                     let count = usize::try_from(count).expect("a count");
@@ -533,8 +558,14 @@ impl Driver for UringDriver {
                 self.done.push(Completion { token, outcome: Outcome::Count(Ok(0)), more: false });
             }
             // Through the page cache the ring would punt: ext4 has no asynchronous buffered writes.
-            Op::Write { file, pos, bytes } if file.mode() == FileMode::Blocks => {
-                self.begin(token, Work::Write { file, pos, bytes, written: 0 });
+            Op::Write { file, pos, bytes, more } if file.mode() == FileMode::Blocks => {
+                let work = if more.is_empty() {
+                    Work::Write { file, pos, bytes, written: 0 }
+                } else {
+                    let parts = iter::once(bytes).chain(more).collect();
+                    Work::WriteParts { file, pos, message: Message::new(parts), written: 0 }
+                };
+                self.begin(token, work);
             }
             Op::Read { file, pos, len } if file.mode() == FileMode::Blocks => {
                 self.begin(token, Work::Read { file, pos, buffer: super::buf::aligned(len), len });

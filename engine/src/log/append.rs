@@ -8,10 +8,10 @@ use super::tail::Tail;
 use super::{Gaps, Log, Offset, State};
 use crate::batch::{self, BatchError, Header};
 use crate::io::WallTime;
-use crate::limits::UNWRITTEN_BYTES_MAX;
+use crate::limits::{BLOCK, UNWRITTEN_BYTES_MAX};
 #[cfg(ringlog_plant)]
 use crate::plant::{self, Plant};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// How a leader appends.
 #[derive(Debug, Clone, Copy)]
@@ -160,11 +160,12 @@ impl Log {
         Ok(Appended { base_offset, last_offset, duplicate: false, log_append_time: None, sync_first })
     }
 
-    /// How far past a multiple of 4 KiB the next batch will lie in its file. A large batch ([`Log::append`]) whose memory lies so
-    /// is written from where it is.
-    pub fn past_block(&self) -> usize {
+    /// Empty memory for a request of `len` bytes whose byte `batch_at` is the first of a large batch for this log. If it is the next
+    /// that is appended, it is written from there: it lies, block by block, as it will lie in the file.
+    pub fn request_memory(&self, len: usize, batch_at: usize) -> BytesMut {
         let state = self.0.state.borrow();
-        state.tails.back().expect("the active segment has a tail").past_block()
+        let past = state.tails.back().expect("the active segment has a tail").past_block();
+        self.0.cache.request_memory(len, past + BLOCK as usize - batch_at % BLOCK as usize)
     }
 
     /// The tail buffer a batch goes to: that of a new segment if the active one is full for it.

@@ -6,10 +6,9 @@
 //! ```
 //!
 //! Memory that comes fresh from the kernel costs a page fault per 4 KiB and is zeroed first, which is as much as all else that is
-//! done with a byte; and what lies behind a slice is held whole, so it is whole arenas that are counted.
+//! done with a byte; and what lies behind a slice is held whole, so it is whole arenas that are counted. An arena is a huge page.
 
-use crate::io::buf::{BLOCK, aligned};
-use crate::limits::ARENA_BYTES_MAX;
+use crate::io::buf::{BLOCK, HUGE_PAGE, aligned};
 use bytes::{Bytes, BytesMut};
 
 /// One shard's arenas.
@@ -23,8 +22,9 @@ pub(super) struct Arenas {
     spare: Vec<BytesMut>,
 }
 
-/// An arena, where the budget allows: two of the largest writes, and no more, since a reply to a slow consumer holds all of it.
-const ARENA_BYTES: usize = 2 * ARENA_BYTES_MAX;
+/// An arena, where the budget allows: all but the first block of a huge page. Two of the largest writes fit in it, about, and no more,
+/// since a reply to a slow consumer holds all of it.
+const ARENA_BYTES: usize = HUGE_PAGE - BLOCK;
 /// The smallest arena: a budget holds eight, if they may be as small as this.
 const ARENA_BYTES_LEAST: usize = 64 << 10;
 /// Spare rooms that are kept, and the smallest worth it.
@@ -42,6 +42,15 @@ impl Arenas {
     /// Bytes of one arena.
     pub(super) fn arena_bytes(&self) -> usize {
         self.arena_bytes
+    }
+
+    /// Whether these bytes lie in an arena.
+    pub(super) fn hold(&self, bytes: &[u8]) -> bool {
+        let at = bytes.as_ptr().addr();
+        self.keepers.iter().any(|keeper| {
+            let begins = keeper.as_ptr().addr();
+            (begins..=begins + self.arena_bytes).contains(&at)
+        })
     }
 
     /// Bytes of all arenas.

@@ -3,8 +3,8 @@
 use super::Offset;
 use super::arenas::Arenas;
 use super::debt::Debt;
-use crate::io::buf::aligned;
-use crate::limits::SCAN_DEBT_MAX;
+use crate::io::buf::{aligned, aligned_past};
+use crate::limits::{BLOCK, SCAN_DEBT_MAX};
 use bytes::{Bytes, BytesMut};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -32,6 +32,9 @@ struct Entry {
     /// Of it, what lies in no arena.
     own: usize,
 }
+
+/// The smallest part of an arena that a request is received into.
+const ARENA_PARTS: usize = 4;
 
 impl Cache {
     /// A cache that holds up to this many bytes.
@@ -82,17 +85,32 @@ impl Cache {
         }
     }
 
+    /// Memory for this many bytes that begin so far past a multiple of 4 KiB: a room, if they fill a good part of an arena.
+    pub(super) fn request_memory(&self, len: usize, past: usize) -> BytesMut {
+        let past = past % BLOCK as usize;
+        let needed = (past + len).next_multiple_of(BLOCK as usize);
+        let arena_bytes = self.0.borrow().arenas.arena_bytes();
+        // Whoever sends slowly holds an arena: that must not be much more than what is counted for the request.
+        if needed > arena_bytes || len < arena_bytes / ARENA_PARTS {
+            return aligned_past(len, past);
+        }
+        let mut room = self.room(needed, needed);
+        self.give_back(room.split_off(needed));
+        room.split_off(past)
+    }
+
     /// Takes back what was not used of a room.
     pub(super) fn give_back(&self, room: BytesMut) {
         self.0.borrow_mut().arenas.give_back(room);
     }
 
-    /// Puts in a log's next chunk, which keeps `copied` bytes of a room from being used again, and memory of its own.
+    /// Puts in a log's next chunk, which keeps `copied` bytes of a room from being used again, and the memory of what was not copied.
     pub(super) fn push(&self, chunks: &Rc<Chunks>, chunk: Chunk, copied: usize) {
         let mut inner = self.0.borrow_mut();
         let inner = &mut *inner;
         let charge = copied + chunk.rest.len();
-        let own = chunk.rest.len() + if copied > inner.arenas.arena_bytes() { copied } else { 0 };
+        let rest = if inner.arenas.hold(&chunk.rest) { 0 } else { chunk.rest.len() };
+        let own = rest + if copied > inner.arenas.arena_bytes() { copied } else { 0 };
         let number = chunks.push(chunk);
         inner.bytes += charge;
         inner.own_bytes += own;

@@ -14,7 +14,7 @@
 //!
 //! A large batch whose memory happens to lie as its bytes will lie in the file, block by block, is not copied: all but its
 //! first and its last block are written from where they are ([`Tail::take_over`]), and the tail buffer goes on behind it.
-//! [`Tail::past_block`] tells who is about to receive one how it has to lie.
+//! [`super::Log::request_memory`] makes memory for one that is about to be received.
 //!
 //! ```text
 //!   file    |partial|--head-->|<-- middle: whole blocks -->|--last->  (partial of what comes next)
@@ -66,7 +66,7 @@ pub(super) struct Block {
     pub(super) offsets: Range<Offset>,
 }
 
-/// A batch of this many bytes and more is worth two writes of one block to be spared the copy.
+/// A batch of this many bytes and more is worth two more parts of its write, of one block each, to be spared the copy.
 pub(super) const TAKE_OVER_BYTES_MIN: usize = 64 << 10;
 
 impl Block {

@@ -12,7 +12,6 @@ use crate::limits::BLOCK;
 use crate::plant::{self, Plant};
 use bytes::Bytes;
 use std::io;
-use std::iter;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -165,29 +164,23 @@ impl Log {
         true
     }
 
-    /// Writes a block of batches: as one operation, or as several where a batch lies in memory of its own or a direct write of
-    /// all would leave the core. Those are in flight together; no two of them touch one block.
+    /// Writes a block of batches: as one operation, or as several, cut where a direct write of all would leave the core. Those are
+    /// in flight together; no two of them touch one block.
     async fn write_parts(&self, file: &File, block: Block, cuts: Vec<u64>) -> io::Result<()> {
         let io = self.0.shard.io();
-        let mut pos = block.pos;
-        let mut parts = Vec::with_capacity(1);
-        for mut bytes in iter::once(block.bytes).chain(block.more) {
-            let end = pos + bytes.len() as u64;
-            for cut in &cuts {
-                if !(pos + 1..end).contains(cut) {
-                    continue;
-                }
-                let part = bytes.split_to((cut - pos) as usize);
-                parts.push(io.start(Op::Write { file: file.clone(), pos, bytes: part }));
-                pos = *cut;
-            }
-            parts.push(io.start(Op::Write { file: file.clone(), pos, bytes }));
-            pos = end;
+        let Block { mut pos, mut bytes, mut more, .. } = block;
+        let mut writes = Vec::with_capacity(1);
+        for cut in cuts {
+            let mut before = split_to(&mut bytes, &mut more, (cut - pos) as usize);
+            let write = Op::Write { file: file.clone(), pos, bytes: before.remove(0), more: before };
+            writes.push(io.start(write));
+            pos = cut;
         }
+        writes.push(io.start(Op::Write { file: file.clone(), pos, bytes, more }));
         let mut result = Ok(());
-        for mut part in parts {
+        for mut write in writes {
             // All are waited for: what failed must not be still on its way when the log goes offline.
-            let written = part.next().await.into_count().map(drop);
+            let written = write.next().await.into_count().map(drop);
             result = result.and(written);
         }
         result
@@ -472,6 +465,20 @@ impl Log {
         let mut state = self.0.state.borrow_mut();
         work(state.segments.get_mut(&base).expect("the writer's segment exists"))
     }
+}
+
+/// Takes this many bytes, not all, from the front of `bytes` and `more`.
+fn split_to(bytes: &mut Bytes, more: &mut Vec<Bytes>, mut len: usize) -> Vec<Bytes> {
+    let mut front = Vec::new();
+    while len > 0 {
+        let part = bytes.split_to(len.min(bytes.len()));
+        len -= part.len();
+        front.push(part);
+        if bytes.is_empty() {
+            *bytes = more.remove(0);
+        }
+    }
+    front
 }
 
 /// How long after finding the disk full the writer asks again.

@@ -3,7 +3,7 @@
 use crate::batches::Made;
 use crate::book::{PLAIN, Sent};
 use crate::replica::Live;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ringlog_engine::batch::Header;
 use ringlog_engine::io::sim::Random;
 use ringlog_engine::log::{AppendError, Appended, LeaderAppend, Origin};
@@ -38,7 +38,7 @@ impl Live {
                 return;
             }
             let made = Made { log: PLAIN, number, producer: None, timestamp: self.shard.wall_time().0 };
-            let bytes = made.encode(&mut random, false, 0);
+            let bytes = made.encode(&mut random, false, BytesMut::with_capacity);
             self.append(epoch, (PLAIN, number), &bytes).await;
         }
     }
@@ -93,7 +93,7 @@ impl Live {
                 producer: Some((1_000 + producer as i64, known.sequence)),
                 timestamp: self.shard.wall_time().0,
             };
-            let bytes = made.encode(random, false, 0);
+            let bytes = made.encode(random, false, BytesMut::with_capacity);
             known.sequence += Header::parse(&bytes).unwrap().record_count;
             known.unacked.push_back(Sent { bytes, number: known.number });
         }

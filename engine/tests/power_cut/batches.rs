@@ -2,7 +2,6 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ringlog_engine::batch::HEADER_LEN;
-use ringlog_engine::io::buf::aligned_past;
 use ringlog_engine::io::sim::Random;
 
 /// What a batch is made of.
@@ -18,9 +17,13 @@ pub(crate) struct Made {
 }
 
 impl Made {
-    /// The batch as a client sends it: base offset 0, no leader epoch. One that is kept in the memory it comes in, `past_block`
-    /// bytes past a block, if `large`.
-    pub(crate) fn encode(&self, random: &mut Random, large: bool, past_block: usize) -> Bytes {
+    /// The batch as a client sends it, in this memory: base offset 0, no leader epoch. Large enough to be kept there, if `large`.
+    pub(crate) fn encode(
+        &self,
+        random: &mut Random,
+        large: bool,
+        memory: impl FnOnce(usize) -> BytesMut,
+    ) -> Bytes {
         let records = i32::try_from(random.within(1, 20)).unwrap();
         // Many small ones, some of several blocks.
         let most = [200, 200, 2000, 9000, 30_000][random.index(5)];
@@ -44,7 +47,7 @@ impl Made {
             fill = fill.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             after_crc.put_u8(fill as u8);
         }
-        let mut batch = aligned_past(CRC_END + after_crc.len(), past_block);
+        let mut batch = memory(CRC_END + after_crc.len());
         batch.put_i64(0);
         batch.put_i32(i32::try_from(CRC_END - LENGTH_END + after_crc.len()).unwrap());
         batch.put_i32(-1);

@@ -46,7 +46,7 @@ impl Work {
                 timestamp: self.shard.wall_time().0,
             };
             let large = self.large_batches && self.random.one_in(30);
-            let sent = made.encode(&mut self.random, large, self.log.past_block());
+            let sent = made.encode(&mut self.random, large, |len| self.log.request_memory(len, 0));
             let appended = match self.log.append(&sent, leader(self.epoch, self.shard.wall_time())) {
                 Ok(appended) => appended,
                 Err(AppendError::Busy) => {

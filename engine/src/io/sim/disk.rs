@@ -6,6 +6,7 @@ use crate::io::{Capacity, DirEntry, DirId, File, FileMode, Op, Outcome, Space};
 use crate::limits::reserve;
 use std::collections::BTreeMap;
 use std::io;
+use std::iter;
 use std::path::{Component, Path, PathBuf};
 
 /// Whether directory changes survive a power cut in the order in which they were made.
@@ -100,7 +101,11 @@ impl Disk {
     pub(super) fn run(&mut self, op: Op, covered: u64, new_file: u64) -> Outcome {
         let none = |result: io::Result<()>| Outcome::Count(result.map(|()| 0));
         match op {
-            Op::Write { file, pos, bytes } => Outcome::Count(self.write(&file, pos, bytes)),
+            Op::Write { file, pos, bytes, more } => {
+                let mut parts = iter::once(bytes).chain(more);
+                let end = parts.try_fold(pos, |pos, part| self.write(&file, pos, part).map(|len| pos + len));
+                Outcome::Count(end.map(|end| end - pos))
+            }
             Op::Read { file, pos, len } => Outcome::Received(self.read(&file, pos, len)),
             Op::Sync { items } => {
                 for item in &items {

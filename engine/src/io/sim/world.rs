@@ -9,6 +9,7 @@ use crate::io::{Completion, Counters, DirId, File, FileMode, Instant, Op, Outcom
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::iter;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -322,12 +323,18 @@ impl World {
             let disk = self.machines[machine].disks.get_mut(&dir).expect("the operation is about it");
             disk.fail(&op, covered, &mut self.random);
         }
-        if let Op::Write { file, pos, bytes } = op {
-            let blocks = bytes.len() as u64 / super::file::BLOCK;
-            let part = self.random.within(0, blocks) * super::file::BLOCK;
-            let part = bytes.slice(..usize::try_from(part).expect("part of a buffer"));
-            if !part.is_empty() {
-                let _ = self.disk(machine, dir).run(Op::Write { file, pos, bytes: part }, covered, 0);
+        if let Op::Write { file, mut pos, bytes, more } = op {
+            let parts = || iter::once(&bytes).chain(&more);
+            let blocks = parts().map(Bytes::len).sum::<usize>() as u64 / super::file::BLOCK;
+            let end = pos + self.random.within(0, blocks) * super::file::BLOCK;
+            for part in parts() {
+                let len = usize::try_from(end - pos).expect("part of a buffer").min(part.len());
+                if len > 0 {
+                    let (file, bytes) = (file.clone(), part.slice(..len));
+                    let write = Op::Write { file, pos, bytes, more: Vec::new() };
+                    let _ = self.disk(machine, dir).run(write, covered, 0);
+                    pos += len as u64;
+                }
             }
         }
         failed

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
+use std::iter;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
@@ -66,13 +67,18 @@ impl FileDriver {
     fn carry_out(&mut self, op: &Op) -> Outcome {
         let count = |result: io::Result<()>| Outcome::Count(result.map(|()| 0));
         match op {
-            Op::Write { file, pos, bytes } => Outcome::Count(std_file(file).and_then(|std| {
-                if file.mode() == FileMode::Blocks {
-                    assert!(pos.is_multiple_of(4096) && bytes.len().is_multiple_of(4096), "whole blocks");
-                    assert_eq!(bytes.as_ptr() as usize % 4096, 0, "aligned memory");
-                    assert!(pos + bytes.len() as u64 <= std.metadata()?.len(), "within the file");
+            Op::Write { file, pos, bytes, more } => Outcome::Count(std_file(file).and_then(|std| {
+                let mut end = *pos;
+                for part in iter::once(bytes).chain(more) {
+                    if file.mode() == FileMode::Blocks {
+                        assert!(end.is_multiple_of(4096) && part.len().is_multiple_of(4096), "whole blocks");
+                        assert_eq!(part.as_ptr() as usize % 4096, 0, "aligned memory");
+                        assert!(end + part.len() as u64 <= std.metadata()?.len(), "within the file");
+                    }
+                    std.write_all_at(part, end)?;
+                    end += part.len() as u64;
                 }
-                std.write_all_at(bytes, *pos).map(|()| bytes.len() as u64)
+                Ok(end - pos)
             })),
             Op::Read { file, pos, len } => Outcome::Received(std_file(file).and_then(|std| {
                 if file.mode() == FileMode::Blocks {

@@ -3,10 +3,11 @@
 use super::super::*;
 use super::world::{World, batch};
 use crate::io::Op;
+use bytes::Bytes;
 use std::cell::Cell;
 
 /// Batches of this many bytes, header included.
-fn sized(bytes: i32) -> bytes::Bytes {
+fn sized(bytes: i32) -> Bytes {
     batch(1, bytes - crate::batch::HEADER_LEN as i32)
 }
 
@@ -45,8 +46,9 @@ fn no_write_crosses_from_one_step_of_space_into_the_next() {
                 let mut edges = edges.borrow_mut();
                 match op {
                     Op::Prepare { from, to, .. } => edges.extend([*from, *to]),
-                    Op::Write { pos, bytes, .. } => {
-                        let inside = pos + 1..pos + bytes.len() as u64;
+                    Op::Write { pos, bytes, more, .. } => {
+                        let len = bytes.len() + more.iter().map(Bytes::len).sum::<usize>();
+                        let inside = pos + 1..pos + len as u64;
                         seen.borrow_mut().extend(edges.iter().filter(|edge| inside.contains(edge)).copied());
                     }
                     _ => {}

@@ -3,13 +3,13 @@
 use super::super::*;
 use super::world::{World, batch, batch_at, joined};
 use crate::batch::HEADER_LEN;
-use crate::io::buf::{BLOCK, aligned_past};
+use crate::io::buf::BLOCK;
 use bytes::Bytes;
 
 /// A batch of this length in memory that lies as the log's next bytes will lie in the file.
 fn fitting(log: &Log, len: usize) -> Bytes {
     let batch = batch_at(-1, -1, -1, 3, len - HEADER_LEN, 1_000);
-    let mut memory = aligned_past(len, log.past_block());
+    let mut memory = log.request_memory(len, 0);
     memory.extend_from_slice(&batch);
     memory.freeze()
 }
@@ -82,7 +82,7 @@ fn a_large_batch_that_lies_wrong_or_gets_its_time_stamped_is_copied() {
         let config = LogConfig { timestamp_type, ..LogConfig::default() };
         world.run(config, async move |log, world| {
             let stamped = timestamp_type == TimestampType::LogAppendTime;
-            let mut memory = aligned_past(100_000, log.past_block() + usize::from(!stamped));
+            let mut memory = log.request_memory(100_000, usize::from(!stamped));
             memory.extend_from_slice(&fitting(&log, 100_000));
             let given = memory.freeze();
             log.append(&given, world.leader()).unwrap();
