@@ -235,6 +235,9 @@ impl World {
                     break;
                 }
             }
+            for _ in 0..self.random.below(400) {
+                let _ = self.sim.step();
+            }
         }
         total.leftovers += u64::from(self.has_file("cleaned") || self.has_file("swap"));
         total.opened += u64::from(opened.get());
