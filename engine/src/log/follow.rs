@@ -180,7 +180,7 @@ impl Follower {
         self.asked += 1;
         match answer {
             Answer::Records { batches, high_watermark, log_start } => {
-                self.append(&batches).await?;
+                self.append(&batches, log_start).await?;
                 self.leaders_high_watermark = high_watermark;
                 self.carry_high_watermark();
                 self.delete_before(log_start).await?;
@@ -199,14 +199,15 @@ impl Follower {
         }
     }
 
-    async fn append(&self, batches: &Bytes) -> Result<(), FollowError> {
+    async fn append(&self, batches: &Bytes, leaders_log_start: Offset) -> Result<(), FollowError> {
         let mut rest = batches.clone();
         while batch::whole_len(&rest).is_some() {
             match self.log.append_as_follower(&rest, self.leader_epoch) {
                 Ok(_) => break,
                 Err(AppendError::Busy) => self.log.room().await,
                 Err(AppendError::OutOfOrderOffset { expected }) => {
-                    let first = self.begin_with_a_batch_around(expected, &rest).await?;
+                    let all_is_older = leaders_log_start >= expected;
+                    let first = self.begin_with_a_batch_around(expected, all_is_older, &rest).await?;
                     rest = rest.slice(first..);
                 }
                 Err(error) => return Err(error.into()),
@@ -215,13 +216,19 @@ impl Follower {
         Ok(())
     }
 
-    /// The leader's log starts within a batch, which it sends whole: an empty log begins with that batch, a little before where it
-    /// was to begin (Kafka's `Partition.appendRecordsToFollowerOrFutureReplica`). Returns the batch's length.
-    async fn begin_with_a_batch_around(&self, start: Offset, batches: &Bytes) -> Result<usize, FollowError> {
+    /// The leader's log starts within a batch, which it sends whole: a log that is empty, or has only what is older than the leader's,
+    /// begins with that batch, a little before where it was to begin or go on. (Kafka's `Partition.appendRecordsToFollowerOrFutureReplica`
+    /// does so for the empty one.) Returns the batch's length.
+    async fn begin_with_a_batch_around(
+        &self,
+        start: Offset,
+        all_is_older: bool,
+        batches: &Bytes,
+    ) -> Result<usize, FollowError> {
         let marks = self.log.marks();
         let around = |first: &Header| first.base_offset < start && first.last_offset() >= start;
         let first = Header::parse(batches).ok().filter(around);
-        let Some(first) = first.filter(|_| marks.log_start == marks.log_end) else {
+        let Some(first) = first.filter(|_| all_is_older || marks.log_start == marks.log_end) else {
             return Err(AppendError::OutOfOrderOffset { expected: start }.into());
         };
         let len = first.total_len();
@@ -245,7 +252,9 @@ impl Follower {
         } else {
             held
         };
-        self.high_watermark = self.high_watermark.max(self.leaders_high_watermark.min(held));
+        // What is deleted was committed.
+        let known = self.leaders_high_watermark.min(held).max(marks.log_start);
+        self.high_watermark = self.high_watermark.max(known);
     }
 
     /// The leader's records up to here are deleted; these too, as far as it is certain that they are the same.

@@ -3,6 +3,7 @@
 mod cleaning;
 mod driver;
 mod files;
+mod following;
 mod large;
 mod races;
 mod recovering;
