@@ -28,7 +28,8 @@ NONE, CORRUPT_MESSAGE, LEADER_NOT_AVAILABLE, KAFKA_STORAGE_ERROR = 0, 2, 5, 56
 FETCH, METADATA, CREATE_TOPICS, DELETE_TOPICS = 1, 3, 19, 20
 TOPIC, PARTITIONS = "disks", 3
 BATCHES, VALUE = 700, b"x" * 60
-SETTINGS = {"log.segment.bytes": 1048576, "auto.create.topics.enable": "false"}
+# Batches here carry one old time: retention would make room before a disk is full.
+SETTINGS = {"log.segment.bytes": 1048576, "auto.create.topics.enable": "false", "log.retention.ms": -1}
 # Until a broker has found that a disk is full, or has room again.
 PATIENCE_SECONDS = 30
 # FS_IOC_GOINGDOWN (ext4, XFS): from now on every operation on the file system fails with EIO. Without writing its journal back.
