@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, sockopt,
 };
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -73,6 +74,19 @@ pub(super) fn send_at_once(socket: &Socket, parts: &[Bytes]) -> usize {
         }
     };
     sent.unwrap_or(0)
+}
+
+/// Drops the first `count` bytes, which are done with.
+pub(super) fn advance(parts: &mut VecDeque<Bytes>, mut count: usize) {
+    while count > 0 {
+        let first = parts.front_mut().expect("no more is sent than there is");
+        if count < first.len() {
+            bytes::Buf::advance(first, count);
+            return;
+        }
+        count -= first.len();
+        parts.pop_front();
+    }
 }
 
 /// Ends both directions: operations that wait on the socket end.

@@ -476,7 +476,7 @@ fn send_parts(
         ) {
             Ok(count) => {
                 *sent += count as u64;
-                advance(parts, count);
+                net::advance(parts, count);
             }
             Err(rustix::io::Errno::AGAIN) => {
                 *writable = false;
@@ -487,17 +487,4 @@ fn send_parts(
         }
     }
     Some(Ok(*sent))
-}
-
-/// Drops the first `count` bytes.
-pub(super) fn advance(parts: &mut VecDeque<Bytes>, mut count: usize) {
-    while count > 0 {
-        let first = parts.front_mut().expect("no more is sent than there is");
-        if count < first.len() {
-            bytes::Buf::advance(first, count);
-            return;
-        }
-        count -= first.len();
-        parts.pop_front();
-    }
 }
