@@ -1,5 +1,6 @@
 """Retention and compaction as clients see them: what goes, what stays, and that Apache Kafka goes on over what ringlog has cleaned."""
 
+import itertools
 import os
 import re
 import threading
@@ -247,12 +248,16 @@ def apache_kafka_goes_on_over_it_and_ringlog_over_that(_):
         # Rolls by time, so that both clean nearly all of it.
         topic = create(ringlog, "table", COMPACTED | {"segment.ms": "200", "delete.retention.ms": "1000"})
         expected = {}
-        turn = 0
-        for codec in CODECS:
-            write(ringlog, topic, codec, expected, turn * MESSAGES)
-            turn += 1
-        time.sleep(0.3)
-        write(ringlog, topic, "none", expected, turn * MESSAGES, 1)
+        turns = itertools.count()
+
+        def fill(broker, *codecs):
+            """Overwrites the keys once with each codec, and then rolls the segment that would be active."""
+            for codec in codecs:
+                write(broker, topic, codec, expected, next(turns) * MESSAGES)
+            time.sleep(0.3)
+            write(broker, topic, "none", expected, next(turns) * MESSAGES, 1)
+
+        fill(ringlog, *CODECS)
         until(lambda: moving.record_count(home.logs / "table-0") < 2 * KEYS, "ringlog cleans")
         compare(table(ringlog, topic)[0], expected)
         ringlog.stop()
@@ -260,11 +265,7 @@ def apache_kafka_goes_on_over_it_and_ringlog_over_that(_):
         kafka = home.kafka()
         compare(table(kafka, topic)[0], expected)
         before = moving.record_count(home.logs / "table-0")
-        for codec in ("lz4", "none"):
-            write(kafka, topic, codec, expected, turn * MESSAGES)
-            turn += 1
-        time.sleep(0.3)
-        write(kafka, topic, "none", expected, turn * MESSAGES, 1)
+        fill(kafka, "lz4", "none")
         until(lambda: moving.record_count(home.logs / "table-0") < before + MESSAGES, "Kafka cleans")
         compare(table(kafka, topic)[0], expected)
         kafka.stop()
@@ -272,11 +273,7 @@ def apache_kafka_goes_on_over_it_and_ringlog_over_that(_):
         ringlog.start()
         compare(table(ringlog, topic)[0], expected)
         before = moving.record_count(home.logs / "table-0")
-        for codec in ("zstd", "gzip"):
-            write(ringlog, topic, codec, expected, turn * MESSAGES)
-            turn += 1
-        time.sleep(0.3)
-        write(ringlog, topic, "none", expected, turn * MESSAGES, 1)
+        fill(ringlog, "zstd", "gzip")
         until(lambda: moving.record_count(home.logs / "table-0") < before + MESSAGES, "ringlog cleans again")
         compare(table(ringlog, topic)[0], expected)
         ringlog.stop()

@@ -16,7 +16,7 @@ use crate::batch::{self, Codec};
 use crate::io::{Op, WallTime};
 use crate::records::Builder;
 use bytes::Bytes;
-use world::{World, batch, batch_of};
+use world::{World, batch, batch_of, die_at_each};
 
 fn small() -> LogConfig {
     LogConfig { segment_bytes: 16 << 10, index_interval_bytes: 512, ..LogConfig::default() }
@@ -101,9 +101,7 @@ fn after_a_crash_every_record_that_was_written_is_there() {
 
 #[test]
 fn wherever_the_process_dies_what_was_acknowledged_is_there_and_the_rest_whole_or_gone() {
-    let mut deaths = 0;
-    for operations in 0.. {
-        let mut world = World::new();
+    let deaths = die_at_each(1, |mut world, operations| {
         world.control.borrow_mut().operations_left = Some(operations);
         let acknowledged = Rc::new(std::cell::Cell::new(0));
         let seen = acknowledged.clone();
@@ -120,7 +118,6 @@ fn wherever_the_process_dies_what_was_acknowledged_is_there_and_the_rest_whole_o
             log.close().await.unwrap();
             seen.set(world.end());
         });
-        world.control.borrow_mut().operations_left = None;
         let acknowledged = acknowledged.get();
         world.run(small(), async move |log, world| {
             let end = log.marks().log_end;
@@ -135,11 +132,8 @@ fn wherever_the_process_dies_what_was_acknowledged_is_there_and_the_rest_whole_o
             log.wait_durable(log.marks().log_end).await.unwrap();
             world.check_all(&log).await;
         });
-        if lived {
-            break;
-        }
-        deaths += 1;
-    }
+        lived
+    });
     assert!(deaths > 60, "the process died at {deaths} places");
 }
 
@@ -309,8 +303,7 @@ fn truncation_takes_records_back_wherever_the_process_dies() {
     for target in [0, 1, 25, 59, 60, 99, 100, 200] {
         // Wholly, with the batch that contains it.
         let kept = if target >= 100 { 100 } else { target - target % 2 };
-        for operations in (0..).step_by(2) {
-            let mut world = World::new();
+        deaths += die_at_each(2, |mut world, operations| {
             let lived = world.run_until_death(small(), async move |log, world| {
                 fill(&log, &world, 50).await;
                 log.wait_durable(100).await.unwrap();
@@ -323,7 +316,6 @@ fn truncation_takes_records_back_wherever_the_process_dies() {
                 fill(&log, &world, 20).await;
                 world.check_all(&log).await;
             });
-            world.control.borrow_mut().operations_left = None;
             world.run(small(), async move |log, world| {
                 let end = log.marks().log_end;
                 if lived {
@@ -337,11 +329,8 @@ fn truncation_takes_records_back_wherever_the_process_dies() {
                 world.check_all(&log).await;
                 log.close().await.unwrap();
             });
-            if lived {
-                break;
-            }
-            deaths += 1;
-        }
+            lived
+        });
     }
     assert!(deaths > 40, "the process died at {deaths} places");
 }
@@ -350,8 +339,7 @@ fn truncation_takes_records_back_wherever_the_process_dies() {
 fn a_log_is_emptied_and_goes_on_elsewhere_wherever_the_process_dies() {
     let mut deaths = 0;
     for start in [0, 40, 1_000] {
-        for operations in 0.. {
-            let mut world = World::new();
+        deaths += die_at_each(1, |mut world, operations| {
             let lived = world.run_until_death(small(), async move |log, world| {
                 fill(&log, &world, 50).await;
                 log.settle().await.unwrap();
@@ -360,7 +348,6 @@ fn a_log_is_emptied_and_goes_on_elsewhere_wherever_the_process_dies() {
                 world.control.borrow_mut().operations_left = None;
                 assert_eq!(log.marks(), Marks::at(start));
             });
-            world.control.borrow_mut().operations_left = None;
             world.run(small(), async move |log, world| {
                 let marks = log.marks();
                 if lived {
@@ -378,11 +365,8 @@ fn a_log_is_emptied_and_goes_on_elsewhere_wherever_the_process_dies() {
                 assert_eq!(again.base_offset, start);
                 log.wait_durable(start + 3).await.unwrap();
             });
-            if lived {
-                break;
-            }
-            deaths += 1;
-        }
+            lived
+        });
     }
     assert!(deaths > 20, "the process died at {deaths} places");
 }

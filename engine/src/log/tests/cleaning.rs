@@ -1,7 +1,7 @@
 //! Compaction on real files: the last record of each key stays, where it was, whatever happens meanwhile.
 
 use super::small;
-use super::world::{World, joined};
+use super::world::{World, die_at_each, joined};
 use crate::batch::{self, Codec, Header};
 use crate::log::*;
 use crate::records::{Builder, decode};
@@ -291,9 +291,7 @@ fn what_is_too_young_stays_and_what_is_too_old_does_not_wait() {
 
 #[test]
 fn wherever_the_process_dies_each_key_has_its_last_value() {
-    let mut deaths = 0;
-    for operations in 0.. {
-        let mut world = World::new();
+    let deaths = die_at_each(1, |mut world, operations| {
         let writer = Rc::new(RefCell::new(Writer::default()));
         let shared = writer.clone();
         let lived = world.run_until_death(compacted(), async move |log, world| {
@@ -304,7 +302,6 @@ fn wherever_the_process_dies_each_key_has_its_last_value() {
             clean(&log).await.unwrap();
             world.control.borrow_mut().operations_left = None;
         });
-        world.control.borrow_mut().operations_left = None;
         world.run(compacted(), async move |log, world| {
             assert_eq!((log.marks().log_start, log.marks().log_end), (0, 450), "after {operations}");
             for entry in std::fs::read_dir(world.path()).unwrap() {
@@ -319,11 +316,8 @@ fn wherever_the_process_dies_each_key_has_its_last_value() {
             writer.check(&log).await;
             log.close().await.unwrap();
         });
-        if lived {
-            break;
-        }
-        deaths += 1;
-    }
+        lived
+    });
     assert!(deaths > 40, "the process died at {deaths} places");
 }
 

@@ -1,6 +1,6 @@
 //! What a log lets go of by itself, and when the files of it go.
 
-use super::world::{World, batch_at, batch_of};
+use super::world::{World, batch_at, batch_of, die_at_each};
 use super::{fill, small};
 use crate::io::{Op, WallTime};
 use crate::log::*;
@@ -168,9 +168,8 @@ fn the_files_stay_for_a_while_under_another_name() {
 fn wherever_the_process_dies_the_log_start_does_not_go_back_and_nothing_else_is_lost() {
     let mut deaths = 0;
     for (retention_bytes, kept_from) in [(30_000, 2 * SEGMENT), (0, 200)] {
-        for operations in 0.. {
+        deaths += die_at_each(1, |mut world, operations| {
             let limits = config(move |config| config.retention_bytes = Some(retention_bytes));
-            let mut world = World::new();
             let moved = Rc::new(Cell::new(false));
             let seen = moved.clone();
             let lived = world.run_until_death(limits.clone(), async move |log, world| {
@@ -192,7 +191,6 @@ fn wherever_the_process_dies_the_log_start_does_not_go_back_and_nothing_else_is_
                 world.control.borrow_mut().operations_left = None;
                 assert_eq!(deleted_files(&world), 0);
             });
-            world.control.borrow_mut().operations_left = None;
             world.run(limits, async move |log, world| {
                 let marks = log.marks();
                 assert_eq!(marks.log_end, 200, "after {operations} operations");
@@ -207,11 +205,8 @@ fn wherever_the_process_dies_the_log_start_does_not_go_back_and_nothing_else_is_
                 world.check_all(&log).await;
                 log.close().await.unwrap();
             });
-            if lived {
-                break;
-            }
-            deaths += 1;
-        }
+            lived
+        });
     }
     assert!(deaths > 40, "the process died at {deaths} places");
 }

@@ -64,7 +64,7 @@ impl World {
         assert!(self.run_until_death(config, test), "the test ran to its end");
     }
 
-    /// The same, but the process may die first; says whether the test ended.
+    /// The same, but the process may die first; says whether the test ended. Whoever comes next may live.
     pub(super) fn run_until_death(
         &mut self,
         config: LogConfig,
@@ -90,6 +90,7 @@ impl World {
             idle = if executor.turn(true) { 0 } else { idle + 1 };
         }
         self.recovered = recovered.get();
+        self.control.borrow_mut().operations_left = None;
         ended.get()
     }
 
@@ -196,6 +197,12 @@ impl World {
         file.write_all_at(&[content[at] ^ 0x55], at as u64).unwrap();
         base
     }
+}
+
+/// Runs the case with a new world for every `step`th operation that its process may die at, until the process lives through
+/// all of them, as the case says; returns how often it died.
+pub(super) fn die_at_each(step: usize, mut case: impl FnMut(World, usize) -> bool) -> usize {
+    (0..).step_by(step).take_while(|operations| !case(World::new(), *operations)).count()
 }
 
 pub(super) fn joined(parts: &ReadParts) -> Vec<u8> {
