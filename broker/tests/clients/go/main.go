@@ -1,5 +1,6 @@
 // franz-go against a broker with auto-creation off; the command lines, for a one-partition topic that held nothing:
 //   cases BOOTSTRAP ringlog|kafka        write BOOTSTRAP TOPIC none|gzip|snappy|lz4|zstd COUNT        read BOOTSTRAP TOPIC,... COUNT
+//   member BOOTSTRAP TOPIC GROUP [range]
 
 package main
 
@@ -51,6 +52,8 @@ func main() {
 				read(topic, number(arguments[3]))
 			}
 		}))
+	case "member":
+		end(run(func() { memberOfGroup(arguments[2], arguments[3], len(arguments) > 4) }))
 	case "cases":
 		transactions = arguments[2] == "kafka"
 		cases()
