@@ -1,4 +1,4 @@
-"""Starts ringlog and Apache Kafka on one core and reads what they spend there."""
+"""Starts ringlog, Apache Kafka and the floor on one core and reads what they spend there."""
 
 import os
 import pathlib
@@ -76,6 +76,10 @@ class Broker:
         """Produce requests by the broker's own count, None where it does not offer one cheaply."""
         return None
 
+    def punts(self):
+        """Operations that left the core for the kernel's workers, None where nobody counts them."""
+        return None
+
 
 class Ringlog(Broker):
     """`ringlog serve` with one shard; its durability is a topic config."""
@@ -96,8 +100,14 @@ class Ringlog(Broker):
         self.spawn(self.command)
 
     def produce_requests(self):
+        return self.metric(r'requests_total\{request="Produce"\} (\d+)')
+
+    def punts(self):
+        return self.metric(r"punts\S* (\d+)")
+
+    def metric(self, pattern):
         page = urllib.request.urlopen(f"http://127.0.0.1:{self.http}/metrics", timeout=5).read().decode()
-        found = re.search(r'requests_total\{request="Produce"\} (\d+)', page)
+        found = re.search(pattern, page)
         return int(found[1]) if found else 0
 
     def logs(self, topic, partition):
@@ -140,6 +150,17 @@ class Kafka(Broker):
         return self.data / "logs" / f"{topic}-{partition}"
 
 
+class Floor(Broker):
+    """The least a broker has to do."""
+
+    name = "floor"
+
+    def __init__(self, data, core, binary, partitions, megabytes, durable):
+        super().__init__(data, core)
+        command = [binary, "--listen", self.address, "--data", data, "--partitions", partitions, "--megabytes", megabytes]
+        self.spawn(command + (["--durable"] if durable else []))
+
+
 def process_cpu(pid):
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICK
@@ -153,14 +174,27 @@ def machine_cpu():
     return (user + nice + system + irq + softirq) / TICK, steal / TICK
 
 
-def device_flushes(path):
-    """Cache flushes completed by the device that holds `path`, None where the kernel does not count them."""
+def device_counts(path):
+    """Cache flushes done and bytes written by the device that holds `path`; None where the kernel does not count them."""
     number = os.stat(path).st_dev
     for line in pathlib.Path("/proc/diskstats").read_text().splitlines():
         fields = line.split()
         if (int(fields[0]), int(fields[1])) == (os.major(number), os.minor(number)) and len(fields) > 18:
-            return int(fields[18])
-    return None
+            return int(fields[18]), int(fields[9]) * 512
+    return None, None
+
+
+def machine():
+    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    memory = re.search(r"MemTotal:\s+(\d+) kB", pathlib.Path("/proc/meminfo").read_text())
+    java = subprocess.run(["java", "-version"], capture_output=True, text=True).stderr.splitlines()
+    return {
+        "kernel": os.uname().release,
+        "cpu": cpu[1] if cpu else None,
+        "cores": os.cpu_count(),
+        "memory_gib": round(int(memory[1]) / 1024 / 1024),
+        "java": java[0] if java else None,
+    }
 
 
 def batches(folder):

@@ -1,0 +1,86 @@
+// Reads a topic back with Apache Kafka's own consumer and checks what the load generator put into every record: none is missing, twice or
+// out of its producer's order, and nothing else is there.
+
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+
+public class ReadBack {
+    /** Who (4 bytes), which (8), when due (8). */
+    static final int STAMPS = 20;
+
+    public static void main(String[] args) {
+        String address = args[0];
+        String topic = args[1];
+        int partitions = Integer.parseInt(args[2]);
+        int size = Integer.parseInt(args[3]);
+        long expected = Long.parseLong(args[4]);
+
+        Map<String, Object> settings = Map.of(
+            "bootstrap.servers", address,
+            "check.crcs", true,
+            "max.partition.fetch.bytes", 4 << 20,
+            "max.poll.records", 50000);
+        try (var consumer = new KafkaConsumer<>(settings, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
+            List<TopicPartition> all = new ArrayList<>();
+            for (int number = 0; number < partitions; number++) all.add(new TopicPartition(topic, number));
+            consumer.assign(all);
+            consumer.seekToBeginning(all);
+            long end = consumer.endOffsets(all).values().stream().mapToLong(Long::longValue).sum();
+            if (end != expected) fail("the partitions end at " + end + " together, " + expected + " records were acknowledged");
+            read(consumer, expected, filler(size));
+        }
+        System.out.println("read back " + expected + " records of " + partitions + " partitions: none missing, none twice, in order");
+    }
+
+    static void read(KafkaConsumer<byte[], byte[]> consumer, long expected, byte[] filler) {
+        Map<TopicPartition, Long> offsets = new HashMap<>();
+        // By partition and producer.
+        Map<Long, Long> numbers = new HashMap<>();
+        int idle = 0;
+        for (long count = 0; count < expected; ) {
+            var records = consumer.poll(Duration.ofSeconds(1));
+            idle = records.isEmpty() ? idle + 1 : 0;
+            if (idle == 30) fail("nothing comes after " + count + " records");
+            for (var partition : records.partitions()) {
+                long next = offsets.getOrDefault(partition, 0L);
+                for (var record : records.records(partition)) {
+                    String where = partition + " offset " + record.offset() + ": ";
+                    if (record.offset() != next++) fail(where + "comes where " + (next - 1) + " should");
+                    var value = ByteBuffer.wrap(record.value());
+                    int producer = value.getInt();
+                    long number = value.getLong();
+                    long key = (long) partition.partition() << 32 | producer;
+                    long before = numbers.getOrDefault(key, -1L);
+                    if (number != before + 1) fail(where + "number " + number + " of producer " + producer + " comes after " + before);
+                    numbers.put(key, number);
+                    if (!Arrays.equals(record.value(), STAMPS, record.value().length, filler, STAMPS, filler.length)) {
+                        fail(where + "another content");
+                    }
+                }
+                offsets.put(partition, next);
+                count += records.records(partition).size();
+            }
+        }
+    }
+
+    static byte[] filler(int size) {
+        byte[] of = "a record of the load generator, ".getBytes(StandardCharsets.US_ASCII);
+        byte[] bytes = new byte[size];
+        for (int i = 0; i < size; i++) bytes[i] = of[i % of.length];
+        return bytes;
+    }
+
+    static void fail(String what) {
+        System.err.println(what);
+        System.exit(1);
+    }
+}

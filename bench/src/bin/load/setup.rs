@@ -1,0 +1,62 @@
+//! What is asked before the load begins.
+
+use crate::clock::pause;
+use crate::connection::Connection;
+use crate::plan::Plan;
+use ringlog_wire::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
+use ringlog_wire::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
+use ringlog_wire::{ErrorCode, Message, Part, Reader, ResponseHeader, encode_request};
+use std::cmp::Ordering;
+use std::io;
+
+/// Asks until every partition has a leader.
+pub(crate) fn wait_for_leaders(plan: &Plan, connection: &mut Connection) -> io::Result<()> {
+    const VERSION: i16 = 8;
+    let topic = MetadataRequestTopic { name: Some(plan.topic.as_str().into()), ..Default::default() };
+    let request = MetadataRequest { topics: Some(vec![topic]), ..Default::default() };
+    for _ in 0..100 {
+        let response: MetadataResponse = ask(connection, VERSION, &request)?;
+        let led = response.topics.iter().flat_map(|topic| &topic.partitions);
+        let led = led.filter(|partition| partition.error_code == ErrorCode::None && partition.leader_id >= 0);
+        match led.count().cmp(&usize::try_from(plan.partitions).unwrap_or(0)) {
+            Ordering::Equal => return Ok(()),
+            Ordering::Greater => {
+                return Err(io::Error::other(format!("{} has more partitions than named", plan.topic)));
+            }
+            Ordering::Less => pause(),
+        }
+    }
+    Err(io::Error::other(format!(
+        "not all of the {} partitions of {} have leaders",
+        plan.partitions, plan.topic
+    )))
+}
+
+pub(crate) fn producer_id(connection: &mut Connection) -> io::Result<(i64, i16)> {
+    let request = InitProducerIdRequest {
+        transactional_id: None,
+        transaction_timeout_ms: 60_000,
+        ..Default::default()
+    };
+    for _ in 0..100 {
+        let response: InitProducerIdResponse = ask(connection, 4, &request)?;
+        if response.error_code == ErrorCode::None {
+            return Ok((response.producer_id, response.producer_epoch));
+        }
+        pause();
+    }
+    Err(io::Error::other("no producer id"))
+}
+
+fn ask<R: ringlog_wire::Request>(
+    connection: &mut Connection,
+    version: i16,
+    request: &R,
+) -> io::Result<R::Response> {
+    let parts = encode_request(version, 0, Some("load"), request).map_err(io::Error::other)?;
+    let Some(Part::Bytes(bytes)) = parts.first() else { unreachable!("no records") };
+    let frame = connection.ask(bytes)?;
+    let mut reader = Reader::new(&frame);
+    ResponseHeader::read(&mut reader, R::API, version).map_err(io::Error::other)?;
+    R::Response::decode(&mut reader, version).map_err(io::Error::other)
+}
