@@ -5,10 +5,13 @@
 
 mod cleaner;
 mod groups;
+mod lag;
 
-pub use groups::GroupFigures;
+pub use groups::{CommittedTopic, GroupFigures};
 
 use crate::broker::{Broker, CleanerFigures, Recovery};
+use crate::partition::PartitionId;
+use lag::{Ages, Place, Times};
 use ringlog_engine::io::Counters;
 use ringlog_wire::{ApiKey, ErrorCode};
 use std::cell::{Cell, RefCell};
@@ -139,7 +142,7 @@ struct Snapshot {
 #[derive(Debug, Clone)]
 struct PartitionSizes {
     topic: Arc<str>,
-    index: i32,
+    id: PartitionId,
     log_start: i64,
     log_end: i64,
     high_watermark: i64,
@@ -160,7 +163,7 @@ impl Snapshot {
             let (marks, sizes) = (partition.log().marks(), partition.log().sizes());
             Some(PartitionSizes {
                 topic: topic.name.clone(),
-                index: id.index,
+                id,
                 log_start: marks.log_start,
                 log_end: marks.log_end,
                 high_watermark: partition.high_watermark(),
@@ -206,8 +209,17 @@ pub struct Scrapes {
 
 #[derive(Default)]
 struct Inbox {
-    asked: VecDeque<SyncSender<Snapshot>>,
+    asked: VecDeque<Asked>,
     waiter: Option<Waker>,
+}
+
+/// What a scrape wants of a shard, and where it waits for it.
+enum Asked {
+    /// Only whether it answers.
+    Alive(SyncSender<()>),
+    Snapshot(SyncSender<Snapshot>),
+    /// For how many milliseconds what lies next at each place has been there.
+    Ages(Vec<Place>, SyncSender<Vec<Option<u64>>>),
 }
 
 /// How long a shard may take to answer a scrape: one that takes longer is stuck.
@@ -225,11 +237,15 @@ impl Scrapes {
         let (scrapes, broker) = (self.clone(), broker.clone());
         let shard = broker.shard().clone();
         shard.spawn(async move {
+            let mut times = Times::default();
             // A broker that stops is alive to its end.
             loop {
-                let asked = scrapes.next(broker.shard().id().0).await;
                 // A scrape that has given up does not read.
-                let _ = asked.try_send(Snapshot::of(&broker));
+                let _ = match scrapes.next(broker.shard().id().0).await {
+                    Asked::Alive(answer) => answer.try_send(()).ok(),
+                    Asked::Snapshot(answer) => answer.try_send(Snapshot::of(&broker)).ok(),
+                    Asked::Ages(places, answer) => answer.try_send(times.ages(&broker, &places).await).ok(),
+                };
             }
         });
     }
@@ -244,15 +260,34 @@ impl Scrapes {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// Asks every shard and writes what they say; `None` when one does not answer.
-    pub fn collect(&self) -> Option<String> {
-        let answers: Vec<Receiver<Snapshot>> = self.inboxes.iter().map(ask).collect();
-        let shards: Option<Vec<Snapshot>> =
-            answers.into_iter().map(|answer| answer.recv_timeout(ANSWER_TIME_MAX).ok()).collect();
-        shards.map(|shards| exposition(&shards))
+    /// Whether every shard answers.
+    pub fn are_alive(&self) -> bool {
+        self.ask_all(vec![(); self.inboxes.len()], |(), answer| Asked::Alive(answer)).is_some()
     }
 
-    async fn next(&self, shard: u16) -> SyncSender<Snapshot> {
+    /// Asks every shard and writes what they say; `None` when one does not answer.
+    pub fn collect(&self) -> Option<String> {
+        let shards = self.ask_all(vec![(); self.inboxes.len()], |(), answer| Asked::Snapshot(answer))?;
+        let lags = lag::lags(&shards);
+        let places = lag::places(&lags, shards.len());
+        let ages = self.ask_all(places.clone(), Asked::Ages)?;
+        let known = places.into_iter().flatten().zip(ages.into_iter().flatten());
+        let ages: Ages = known.filter_map(|(place, age)| Some((place, age?))).collect();
+        Some(exposition(&shards, &lags, &ages))
+    }
+
+    /// Asks all shards at once, each its question; `None` when one does not answer.
+    fn ask_all<Q, A>(&self, questions: Vec<Q>, asked: impl Fn(Q, SyncSender<A>) -> Asked) -> Option<Vec<A>> {
+        let ask_one = |(inbox, question)| {
+            let (sender, receiver) = sync_channel(1);
+            ask(inbox, asked(question, sender));
+            receiver
+        };
+        let answers: Vec<Receiver<A>> = self.inboxes.iter().zip(questions).map(ask_one).collect();
+        answers.into_iter().map(|answer| answer.recv_timeout(ANSWER_TIME_MAX).ok()).collect()
+    }
+
+    async fn next(&self, shard: u16) -> Asked {
         std::future::poll_fn(|cx| {
             let mut inbox = lock(&self.inboxes[usize::from(shard)]);
             if let Some(asked) = inbox.asked.pop_front() {
@@ -265,14 +300,12 @@ impl Scrapes {
     }
 }
 
-fn ask(inbox: &Mutex<Inbox>) -> Receiver<Snapshot> {
-    let (sender, receiver) = sync_channel(1);
+fn ask(inbox: &Mutex<Inbox>, asked: Asked) {
     let mut inbox = lock(inbox);
-    inbox.asked.push_back(sender);
+    inbox.asked.push_back(asked);
     if let Some(waiter) = inbox.waiter.take() {
         waiter.wake();
     }
-    receiver
 }
 
 fn lock(inbox: &Mutex<Inbox>) -> std::sync::MutexGuard<'_, Inbox> {
@@ -280,7 +313,7 @@ fn lock(inbox: &Mutex<Inbox>) -> std::sync::MutexGuard<'_, Inbox> {
 }
 
 /// The text of a scrape.
-fn exposition(shards: &[Snapshot]) -> String {
+fn exposition(shards: &[Snapshot], lags: &[lag::Lag<'_>], ages: &Ages) -> String {
     let mut out = Text(String::with_capacity(16 * 1024));
     requests(&mut out, shards);
     let sum = |of: fn(&Snapshot) -> u64| shards.iter().map(of).sum::<u64>();
@@ -342,7 +375,7 @@ fn exposition(shards: &[Snapshot]) -> String {
     }
     drivers(&mut out, shards);
     partitions(&mut out, shards);
-    groups::groups(&mut out, shards);
+    groups::groups(&mut out, shards, lags, ages);
     cleaner::cleaner(&mut out, shards);
     out.0
 }
@@ -469,7 +502,7 @@ fn partitions(out: &mut Text, shards: &[Snapshot]) {
     for (name, help, figure) in figures {
         out.head(name, "gauge", help);
         for partition in all() {
-            let (topic, index, value) = (&partition.topic, partition.index, figure(partition));
+            let (topic, index, value) = (&partition.topic, partition.id.index, figure(partition));
             out.line(format_args!("{name}{{topic=\"{topic}\",partition=\"{index}\"}} {value}"));
         }
     }
@@ -512,7 +545,7 @@ mod tests {
             unopened: 1,
             ..Snapshot::default()
         };
-        let text = exposition(&[snapshot.clone(), snapshot]);
+        let text = exposition(&[snapshot.clone(), snapshot], &[], &Ages::new());
         for line in [
             "kafka_network_requestmetrics_requests_total{request=\"Produce\"} 4",
             "kafka_network_requestmetrics_errors_total{request=\"Produce\",error=\"CORRUPT_MESSAGE\"} 2",

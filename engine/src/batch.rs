@@ -170,6 +170,14 @@ impl Header {
         (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
     }
 
+    /// The time of its first record, in wall-clock milliseconds, if it carries one. Where it would be, compaction keeps until when marks of
+    /// deletion stay: then the time of its newest record.
+    pub fn first_time(&self) -> Option<i64> {
+        let is_kept = !self.is_log_append_time() && self.delete_horizon().is_none();
+        let time = if is_kept { self.base_timestamp } else { self.max_timestamp };
+        (time >= 0).then_some(time)
+    }
+
     /// Whether it holds no records any more: only its header was kept when the log was cleaned.
     pub fn is_emptied(&self) -> bool {
         self.record_count == 0

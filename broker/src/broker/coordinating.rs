@@ -11,7 +11,7 @@ use crate::group::{
     Coordinator, Effect, GroupAnswer, GroupRequest, Listed, Now, OFFSETS_TOPIC, Then, Ticket, append_failure,
     partition_for, record::GroupRecord,
 };
-use crate::metrics::GroupFigures;
+use crate::metrics::{CommittedTopic, GroupFigures};
 use crate::partition::{Appending, Partition, PartitionId};
 use ringlog_engine::batch::Codec;
 use ringlog_engine::io::Instant;
@@ -167,10 +167,12 @@ impl Broker {
                 let group = coordinator.group(id).expect("offsets are a group's");
                 *figures.states.entry(group.state().name()).or_default() += 1;
                 figures.members += group.member_count() as u64;
-                let rows = offsets
-                    .iter()
-                    .map(|(topic, index, committed)| (id.clone(), topic.clone(), index, committed.offset));
-                figures.committed.extend(rows);
+                let id: Arc<str> = id.as_str().into();
+                figures.committed.extend(offsets.topics().map(|(topic, partitions)| CommittedTopic {
+                    group: id.clone(),
+                    topic: topic.as_str().into(),
+                    offsets: partitions.iter().map(|(index, committed)| (*index, committed.offset)).collect(),
+                }));
             }
         }
         figures

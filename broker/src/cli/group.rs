@@ -1,11 +1,14 @@
 //! `ringlog group`: list, describe with lag, reset offsets, delete.
 
 use super::client::{Client, check};
+use super::produce::now;
 use super::{BrokerAddress, Failure, Named};
 use crate::group::assigned_partitions;
 use clap::{Args, Subcommand};
+use ringlog_engine::batch::Header;
 use ringlog_wire::delete_groups::DeleteGroupsRequest;
 use ringlog_wire::describe_groups::{DescribeGroupsRequest, DescribedGroup};
+use ringlog_wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use ringlog_wire::find_coordinator::FindCoordinatorRequest;
 use ringlog_wire::list_groups::ListGroupsRequest;
 use ringlog_wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
@@ -13,8 +16,9 @@ use ringlog_wire::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use ringlog_wire::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup};
-use ringlog_wire::{ByteString, ErrorCode};
+use ringlog_wire::{ByteString, ErrorCode, Records};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -26,7 +30,7 @@ pub(super) struct Arguments {
 enum Action {
     /// List the groups: name, state, kind
     List(BrokerAddress),
-    /// Show a group's state and, for each partition, how far it has come, its lag in records, and who consumes it
+    /// Show a group's state and, for each partition, how far it has come, its lag in records and in seconds, and who consumes it
     Describe(Named),
     /// Set how far a group without members has come in a topic
     Reset {
@@ -109,15 +113,58 @@ fn describe(Named { name, broker }: &Named) -> Result<(), Failure> {
     partitions.sort_unstable();
     partitions.dedup();
     let ends = offsets_at(&mut client, &partitions, LATEST)?;
-    let text = |number: Option<i64>| number.map_or("-".to_owned(), |number| number.to_string());
-    let rows = partitions.iter().map(|&partition| {
+    let starts = offsets_at(&mut client, &partitions, EARLIEST)?;
+    let mut rows = Vec::with_capacity(partitions.len());
+    for partition in partitions {
         let (at, end) = (committed.get(partition).copied(), ends.get(partition).copied());
-        let lag = at.zip(end).map(|(at, end)| end - at);
+        // A group that was set past the end lags by nothing.
+        let lag = at.zip(end).map(|(at, end)| (end - at).max(0));
+        let seconds = match at {
+            // Where the next record has been deleted, the first one that is there comes next.
+            Some(at) if lag > Some(0) => age(&mut client, partition, at.max(starts[partition]))?,
+            _ => lag.map(|_| Duration::ZERO),
+        };
+        let number = |number: Option<i64>| number.map_or("-".to_owned(), |number| number.to_string());
+        let seconds = seconds.map_or("-".to_owned(), |age| format!("{:.1}", age.as_secs_f64()));
         let consumer = consumers.get(partition).cloned().unwrap_or_else(|| "-".into());
-        vec![partition.0.clone(), partition.1.to_string(), text(at), text(end), text(lag), consumer]
-    });
-    print(&["TOPIC", "PARTITION", "COMMITTED", "END", "LAG", "CONSUMER"], rows.collect());
+        let (topic, index) = (partition.0.clone(), partition.1.to_string());
+        rows.push(vec![topic, index, number(at), number(end), number(lag), seconds, consumer]);
+    }
+    print(&["TOPIC", "PARTITION", "COMMITTED", "END", "LAG", "SECONDS", "CONSUMER"], rows);
     Ok(())
+}
+
+/// For how long the record that comes next has been there: that of its batch's first record, as in the broker's metrics. `None` where
+/// there is none any more, or it carries no time.
+fn age(client: &mut Client, (topic, index): &(String, i32), at: i64) -> Result<Option<Duration>, Failure> {
+    let partition =
+        FetchPartition { partition: *index, fetch_offset: at, partition_max_bytes: 1, ..Default::default() };
+    // One batch comes whatever its size.
+    let request = FetchRequest {
+        replica_id: -1,
+        max_bytes: 1,
+        session_epoch: -1,
+        topics: vec![FetchTopic {
+            topic: ByteString::from(topic.as_str()),
+            partitions: vec![partition],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let response = client.call_up_to(&request, FETCH_BY_NAME)?;
+    check(response.error_code, "fetch")?;
+    let row = response.responses.iter().flat_map(|topic| &topic.partitions).next();
+    let row = row.ok_or_else(|| Failure("an empty answer".into()))?;
+    match row.error_code {
+        // It has just been deleted.
+        ErrorCode::OffsetOutOfRange | ErrorCode::UnknownTopicOrPartition => return Ok(None),
+        code => check(code, &format!("read {topic}-{index}"))?,
+    }
+    let Records::Bytes(batch) = &row.records else { return Ok(None) };
+    let Some(time) = Header::parse(batch).ok().and_then(|header| header.first_time()) else {
+        return Ok(None);
+    };
+    Ok(Some(Duration::from_millis(u64::try_from(now() - time).unwrap_or(0))))
 }
 
 /// Which member consumes which partition, where members say it as consumers do.
@@ -150,6 +197,8 @@ fn committed(client: &mut Client, name: &str) -> Result<BTreeMap<(String, i32), 
     Ok(committed)
 }
 
+/// The last version of Fetch that does.
+const FETCH_BY_NAME: i16 = 12;
 /// The last version of requests about offsets that names topics.
 const BY_NAME: i16 = 9;
 /// What ListOffsets calls the end and the beginning.

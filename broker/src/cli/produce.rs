@@ -171,8 +171,9 @@ fn murmur2(bytes: &[u8]) -> u32 {
     hash ^ hash >> 15
 }
 
+/// The time, in milliseconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "a client stamps its records with the time")]
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,7 +1,9 @@
-//! What a scrape tells of consumer groups: their states and members, how far they have come, and their lag in records.
+//! What a scrape tells of consumer groups: their states and members, how far they have come, and their lag.
 
+use super::lag::{Ages, Lag};
 use super::{Snapshot, Text};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// One shard's groups.
 #[derive(Debug, Clone, Default)]
@@ -10,11 +12,22 @@ pub struct GroupFigures {
     pub states: BTreeMap<&'static str, u64>,
     /// Members of all groups.
     pub members: u64,
-    /// Committed offsets: group, topic, partition, offset.
-    pub committed: Vec<(String, String, i32, i64)>,
+    /// What groups have committed.
+    pub committed: Vec<CommittedTopic>,
 }
 
-pub(super) fn groups(out: &mut Text, shards: &[Snapshot]) {
+/// What one group has committed in one topic.
+#[derive(Debug, Clone)]
+pub struct CommittedTopic {
+    /// The group.
+    pub group: Arc<str>,
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// Partitions, and the offset of the next record to consume in each.
+    pub offsets: Vec<(i32, i64)>,
+}
+
+pub(super) fn groups(out: &mut Text, shards: &[Snapshot], lags: &[Lag<'_>], ages: &Ages) {
     let mut states: BTreeMap<&str, u64> = BTreeMap::new();
     for (state, count) in shards.iter().flat_map(|shard| &shard.groups.states) {
         *states.entry(state).or_default() += count;
@@ -26,26 +39,28 @@ pub(super) fn groups(out: &mut Text, shards: &[Snapshot]) {
     let members = shards.iter().map(|shard| shard.groups.members).sum();
     out.one("ringlog_group_members", "gauge", "Members of all consumer groups.", members);
 
-    let ends: BTreeMap<(&str, i32), i64> = shards
-        .iter()
-        .flat_map(|shard| &shard.partitions)
-        .map(|partition| ((&*partition.topic, partition.index), partition.high_watermark))
-        .collect();
-    let committed = || shards.iter().flat_map(|shard| &shard.groups.committed);
-    let labels = |group: &str, topic: &str, index: i32| {
-        format!("{{group=\"{}\",topic=\"{topic}\",partition=\"{index}\"}}", escaped(group))
+    let mut rows = |name: &str, help: &str, value: &dyn Fn(&Lag<'_>) -> Option<f64>| {
+        out.head(name, "gauge", help);
+        for lag in lags {
+            let Some(value) = value(lag) else { continue };
+            let Lag { topic, index, .. } = lag;
+            let group = escaped(lag.group);
+            out.line(format_args!(
+                "{name}{{group=\"{group}\",topic=\"{topic}\",partition=\"{index}\"}} {value}"
+            ));
+        }
     };
-    out.head("ringlog_group_committed_offset", "gauge", "The offset a group has committed.");
-    for (group, topic, index, offset) in committed() {
-        out.line(format_args!("ringlog_group_committed_offset{} {offset}", labels(group, topic, *index)));
-    }
-    out.head("ringlog_group_lag_records", "gauge", "Records between what a group has committed and the end.");
-    for (group, topic, index, offset) in committed() {
-        // A group that was set past the end lags by nothing.
-        let Some(end) = ends.get(&(topic.as_str(), *index)) else { continue };
-        let lag = (end - offset).max(0);
-        out.line(format_args!("ringlog_group_lag_records{} {lag}", labels(group, topic, *index)));
-    }
+    rows("ringlog_group_committed_offset", "The offset a group has committed.", &|lag| {
+        Some(lag.committed as f64)
+    });
+    rows("ringlog_group_lag_records", "Records between what a group has committed and the end.", &|lag| {
+        lag.behind.as_ref().map(|behind| behind.records as f64)
+    });
+    rows(
+        "ringlog_group_lag_seconds",
+        "For how long a group's next record has been there: its age.",
+        &|lag| lag.behind.as_ref()?.seconds(ages),
+    );
 }
 
 /// A label's value: groups may have any name.
@@ -55,15 +70,18 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lag::{lags, places};
     use super::super::{PartitionSizes, exposition};
     use super::*;
+    use crate::partition::PartitionId;
 
     #[test]
     fn lag_is_what_lies_between_the_commit_and_the_end() {
+        let id = |index| PartitionId { topic: [1; 16], index };
         let partition = |index, high_watermark| PartitionSizes {
             topic: "t".into(),
-            index,
-            log_start: 0,
+            id: id(index),
+            log_start: 3,
             log_end: 99,
             high_watermark,
             valid_bytes: 0,
@@ -71,11 +89,16 @@ mod tests {
             segments: 1,
             offline: false,
         };
-        let committed = |group: &str, index, offset| (group.to_owned(), "t".to_owned(), index, offset);
+        let committed =
+            |group: &str, offsets| CommittedTopic { group: group.into(), topic: "t".into(), offsets };
         let groups = GroupFigures {
             states: BTreeMap::from([("Empty", 2)]),
             members: 3,
-            committed: vec![committed("g", 0, 7), committed("a\"b", 1, 50), committed("g", 2, 1)],
+            committed: vec![
+                committed("g", vec![(0, 7), (2, 1)]),
+                committed("a\"b", vec![(1, 50)]),
+                committed("old", vec![(0, 1), (1, 39)]),
+            ],
         };
         let here = Snapshot { groups, ..Snapshot::default() };
         let there = Snapshot {
@@ -83,17 +106,37 @@ mod tests {
             groups: GroupFigures { states: BTreeMap::from([("Empty", 1)]), ..GroupFigures::default() },
             ..Snapshot::default()
         };
-        let text = exposition(&[here, there]);
+        let shards = [here, there];
+        let lags = lags(&shards);
+        // What was deleted has no age: it goes on where the log starts. Nobody asks for what is not there.
+        let asked = vec![vec![], vec![(id(0), 3), (id(0), 7), (id(1), 39)]];
+        assert_eq!(places(&lags, 2), asked);
+        let ages = Ages::from([((id(0), 3), 60_000), ((id(0), 7), 1_250)]);
+        let text = exposition(&shards, &lags, &ages);
         for line in [
             "ringlog_groups{state=\"Empty\"} 3",
             "ringlog_group_members 3",
             "ringlog_group_committed_offset{group=\"g\",topic=\"t\",partition=\"0\"} 7",
             "ringlog_group_lag_records{group=\"g\",topic=\"t\",partition=\"0\"} 3",
             "ringlog_group_lag_records{group=\"a\\\"b\",topic=\"t\",partition=\"1\"} 0",
+            "ringlog_group_lag_seconds{group=\"g\",topic=\"t\",partition=\"0\"} 1.25",
+            "ringlog_group_lag_seconds{group=\"a\\\"b\",topic=\"t\",partition=\"1\"} 0",
+            "ringlog_group_lag_seconds{group=\"old\",topic=\"t\",partition=\"0\"} 60",
         ] {
             assert!(text.lines().any(|have| have == line), "{line}\nin\n{text}");
         }
-        let gone = "ringlog_group_lag_records{group=\"g\",topic=\"t\",partition=\"2\"}";
-        assert!(!text.contains(gone), "a partition that is not there has no end");
+        for (gone, why) in [
+            (
+                "ringlog_group_lag_records{group=\"g\",topic=\"t\",partition=\"2\"}",
+                "a partition that is not there",
+            ),
+            (
+                "ringlog_group_lag_seconds{group=\"g\",topic=\"t\",partition=\"2\"}",
+                "a partition that is not there",
+            ),
+            ("ringlog_group_lag_seconds{group=\"old\",topic=\"t\",partition=\"1\"}", "one not looked up"),
+        ] {
+            assert!(!text.contains(gone), "{why} has no lag");
+        }
     }
 }

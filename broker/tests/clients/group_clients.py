@@ -24,7 +24,7 @@ from launcher import ROOT, broker as new_broker
 
 PARTITIONS = 6
 EACH = 20
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 # How long a library's members may take; one that never ends fails.
 LIBRARY_SECONDS = 240
 

@@ -190,7 +190,7 @@ impl Log {
     }
 
     /// A batch of the chunk at or before the offset, from the index: so that few headers have to be walked.
-    fn place_in_chunk(&self, chunk: &Chunk, offset: Offset) -> usize {
+    pub(super) fn place_in_chunk(&self, chunk: &Chunk, offset: Offset) -> usize {
         let state = self.0.state.borrow();
         let indexes = state.segments.get(&chunk.segment).and_then(|segment| segment.indexes.as_ref());
         let pos = indexes.map_or(0, |indexes| u64::from(indexes.offsets.lookup(offset)));

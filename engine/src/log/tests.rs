@@ -464,6 +464,14 @@ fn records_are_found_by_time_in_memory_on_disk_and_after_a_restart() {
                         assert_eq!(found, expected, "{codec:?}, round {round}, batch {n}, time {timestamp}");
                     }
                 }
+                for offset in 0..=end {
+                    let time = (offset < end).then_some(1_010 + 20 * (offset / 2));
+                    assert_eq!(
+                        log.time_from(offset).await.unwrap(),
+                        time,
+                        "{codec:?}, round {round}, {offset}"
+                    );
+                }
                 let latest = log.max_timestamp().await.unwrap().map(|at| (at.offset, at.timestamp));
                 assert_eq!(latest, Some((end - 2, 1_010 + 10 * (end - 2))));
                 if round == 1 {
@@ -477,6 +485,7 @@ fn records_are_found_by_time_in_memory_on_disk_and_after_a_restart() {
             log.delete_before(51).await.unwrap();
             let found = log.offset_for_time(0).await.unwrap().map(|at| (at.offset, at.timestamp));
             assert_eq!(found, Some((51, 1_500)));
+            assert_eq!(log.time_from(7).await.unwrap(), Some(1_510), "the first batch there is");
         });
     }
 }

@@ -83,6 +83,59 @@ impl Log {
         }
     }
 
+    /// The time of what a reader at this offset gets next: that of the first record of its batch. `None` where there is nothing (yet) to
+    /// read, or it carries no time. One header is read, and of a file no more than what lies between two entries of its index.
+    pub async fn time_from(&self, offset: Offset) -> Result<Option<i64>, ReadError> {
+        let mut from = offset.max(self.marks().log_start);
+        while from < self.marks().written {
+            let header = match self.header_in_memory(from) {
+                Some(header) => header,
+                None => {
+                    let _reading = self.0.reading.take(1).await;
+                    let truncations = self.truncations();
+                    let result = self.header_in_files(from).await;
+                    match self.judged_read(truncations, result)? {
+                        Some(header) => header,
+                        None => return Ok(None),
+                    }
+                }
+            };
+            if !header.is_emptied() {
+                return Ok(header.first_time());
+            }
+            from = header.next_offset();
+        }
+        Ok(None)
+    }
+
+    /// The header of the batch that holds this offset, if the cache has it.
+    fn header_in_memory(&self, offset: Offset) -> Option<Header> {
+        let chunk = self.0.chunks.nth_from(offset, 0)?;
+        let mut rest = &chunk.bytes[self.place_in_chunk(&chunk, offset)..];
+        loop {
+            let header = Header::parse(rest).ok()?;
+            if header.last_offset() >= offset {
+                return Some(header);
+            }
+            rest = rest.get(header.total_len()..)?;
+        }
+    }
+
+    /// The header of the first batch that ends at or past this offset.
+    async fn header_in_files(&self, offset: Offset) -> Result<Option<Header>, ReadError> {
+        let mut next = self.segment_of(offset);
+        while let Some(base) = next {
+            match self.locate(base, offset).await {
+                Ok(Some(located)) => return Ok(Some(located.header)),
+                Ok(None) => {}
+                Err(_) if self.is_gone(base) => {}
+                Err(error) => return Err(error),
+            }
+            next = self.segment_after(base);
+        }
+        Ok(None)
+    }
+
     /// The segment that holds the log start.
     fn first_segment(&self) -> Result<Option<Offset>, ReadError> {
         let log_start = self.marks().log_start;

@@ -39,6 +39,10 @@ async fn records(log: &Log) -> Vec<crate::records::Record> {
             let header = batch::verify(&bytes).expect("a batch");
             assert!(header.next_offset() > from, "offsets go forward");
             let records = decode(&bytes, 1 << 20).unwrap();
+            if !records.is_empty() {
+                let time = header.delete_horizon().map_or(header.base_timestamp, |_| header.max_timestamp);
+                assert_eq!(log.time_from(from).await.expect("looked up"), Some(time), "at {from}");
+            }
             found.extend(records.into_iter().filter(|record| record.offset >= from));
             from = header.next_offset();
             at += len;

@@ -1,0 +1,120 @@
+//! How far groups lag: in records, and for how long what they have not consumed has been there.
+//!
+//! The lag in seconds is now less the time of the record that comes next: of its batch's first record, so that one header tells it. Where all is
+//! consumed it is 0. It is looked up when a scrape asks, by the shard that owns the partition, which remembers it until the group has gone on,
+//! and spends no more than [`LOOK_UP_TIME_MAX`] on it: what was not looked up by then is left out, and is the next scrape's.
+
+use super::Snapshot;
+use crate::broker::Broker;
+use crate::partition::PartitionId;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+/// An offset of a partition.
+pub(super) type Place = (PartitionId, i64);
+
+/// The longest that one scrape's look-ups may take on a shard. Between them it does everything else.
+const LOOK_UP_TIME_MAX: Duration = Duration::from_secs(1);
+/// Look-ups in a row, where memory answers them.
+const LOOK_UPS_AT_ONCE: usize = 32;
+
+/// The times that one shard has looked up for the last scrape: in milliseconds, where there is one.
+#[derive(Default)]
+pub(super) struct Times(HashMap<Place, Option<i64>>);
+
+impl Times {
+    /// For how many milliseconds what lies next at each place has been there.
+    pub(super) async fn ages(&mut self, broker: &Broker, places: &[Place]) -> Vec<Option<u64>> {
+        let shard = broker.shard();
+        let deadline = shard.now() + LOOK_UP_TIME_MAX;
+        let known = std::mem::take(&mut self.0);
+        let mut ages = Vec::with_capacity(places.len());
+        for (n, place) in places.iter().enumerate() {
+            let time = match known.get(place) {
+                Some(time) => Some(*time),
+                None if shard.now() < deadline => look_up(broker, *place).await,
+                None => None,
+            };
+            if let Some(time) = time {
+                self.0.insert(*place, time);
+            }
+            let age = |time: i64| u64::try_from(shard.wall_time().0.saturating_sub(time)).unwrap_or(0);
+            ages.push(time.flatten().map(age));
+            if n % LOOK_UPS_AT_ONCE == LOOK_UPS_AT_ONCE - 1 {
+                shard.yield_now().await;
+            }
+        }
+        ages
+    }
+}
+
+/// The time of what lies next; `None` where that cannot be told now.
+async fn look_up(broker: &Broker, (id, offset): Place) -> Option<Option<i64>> {
+    let partition = broker.partition(id)?;
+    partition.log().time_from(offset).await.ok()
+}
+
+/// One partition of a group's.
+pub(super) struct Lag<'a> {
+    pub(super) group: &'a str,
+    pub(super) topic: &'a str,
+    pub(super) index: i32,
+    /// What the group has committed.
+    pub(super) committed: i64,
+    /// What it has not consumed; `None` where the partition is not there.
+    pub(super) behind: Option<Behind>,
+}
+
+/// What a group has not consumed of a partition.
+pub(super) struct Behind {
+    pub(super) records: i64,
+    /// Where it goes on, and on which shard; `None` where it has consumed all.
+    next: Option<(usize, Place)>,
+}
+
+/// How far all groups have come, by group, topic and partition as the shards tell them.
+pub(super) fn lags(shards: &[Snapshot]) -> Vec<Lag<'_>> {
+    let mut ends = HashMap::new();
+    for (shard, snapshot) in shards.iter().enumerate() {
+        for partition in &snapshot.partitions {
+            ends.insert((&*partition.topic, partition.id.index), (shard, partition));
+        }
+    }
+    let mut lags = Vec::new();
+    for row in shards.iter().flat_map(|shard| &shard.groups.committed) {
+        for &(index, committed) in &row.offsets {
+            let behind = ends.get(&(&*row.topic, index)).map(|(shard, partition)| {
+                // A group that was set past the end lags by nothing.
+                let records = (partition.high_watermark - committed).max(0);
+                let next = (partition.id, committed.max(partition.log_start));
+                Behind { records, next: (next.1 < partition.high_watermark).then_some((*shard, next)) }
+            });
+            lags.push(Lag { group: &row.group, topic: &row.topic, index, committed, behind });
+        }
+    }
+    lags
+}
+
+/// What each shard is to look up, each place once.
+pub(super) fn places(lags: &[Lag<'_>], shards: usize) -> Vec<Vec<Place>> {
+    let mut places = vec![Vec::new(); shards];
+    for (shard, place) in lags.iter().filter_map(|lag| lag.behind.as_ref()?.next) {
+        places[shard].push(place);
+    }
+    for of_shard in &mut places {
+        of_shard.sort_unstable();
+        of_shard.dedup();
+    }
+    places
+}
+
+/// What the shards have looked up, by place.
+pub(super) type Ages = BTreeMap<Place, u64>;
+
+impl Behind {
+    /// The lag in seconds, if it is known.
+    pub(super) fn seconds(&self, ages: &Ages) -> Option<f64> {
+        let Some((_, place)) = self.next else { return Some(0.0) };
+        ages.get(&place).map(|millis| Duration::from_millis(*millis).as_secs_f64())
+    }
+}
