@@ -8,11 +8,12 @@ mod config;
 mod consume;
 mod group;
 mod kafka;
+mod manual;
 mod produce;
 mod serve;
 mod topic;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// A Kafka-compatible event log for Linux bare metal.
@@ -43,6 +44,10 @@ enum Command {
     FromKafka(kafka::Arguments),
     /// Give the data directories of a stopped ringlog to Apache Kafka
     ToKafka(kafka::Arguments),
+    /// Print the completions of a shell, for it to load
+    Completions(manual::Completions),
+    /// Write the manual pages, one for each command
+    Man(manual::Man),
 }
 
 /// Which broker to talk to.
@@ -79,6 +84,8 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => check::run(arguments),
         Command::FromKafka(arguments) => kafka::take(arguments),
         Command::ToKafka(arguments) => kafka::give(arguments),
+        Command::Completions(arguments) => manual::completions(arguments, Arguments::command()),
+        Command::Man(arguments) => manual::man(arguments, Arguments::command()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
