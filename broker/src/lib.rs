@@ -13,6 +13,7 @@
 //! - [`net`]: connections: frames in, replies out in request order.
 //! - [`partition`]: a log, its leader, its high watermark, and who waits for it.
 //! - [`serve`]: one broker process, from its directories to its last log closed.
+//! - [`supervisor`]: who is told that it is ready: systemd.
 #![forbid(unsafe_code)]
 
 pub mod api;
@@ -30,3 +31,4 @@ pub mod metrics;
 pub mod net;
 pub mod partition;
 pub mod serve;
+pub mod supervisor;

@@ -12,6 +12,7 @@ use crate::config::{BrokerConfig, ListenAddress};
 use crate::http;
 use crate::kafka::is_kafkas;
 use crate::metrics::Scrapes;
+use crate::supervisor::Supervisor;
 use ringlog_engine::io::host::{self, Host, IoChoice, Reservation};
 use ringlog_engine::log::Cache;
 use ringlog_engine::shard::{self, Mesh, Placement, Shard, ShardId, Stop, mesh_ends};
@@ -54,6 +55,8 @@ pub fn serve(
         })?),
         None => None,
     };
+    let supervisor = Supervisor::of_environment()
+        .map_err(|error| ServeError(format!("NOTIFY_SOCKET names no socket: {error}")))?;
     let process = Process {
         config: Arc::new(config),
         addresses,
@@ -62,6 +65,7 @@ pub fn serve(
         reservations: Mutex::new(reservations),
         scrapes,
         ready: Mutex::new(ready),
+        supervisor,
         http: http.as_ref().map(http::Server::address),
     };
     let ends = mesh_ends(placement.shards());
@@ -86,6 +90,7 @@ struct Process<W> {
     reservations: Mutex<Vec<Reservation>>,
     scrapes: Arc<Scrapes>,
     ready: Mutex<W>,
+    supervisor: Supervisor,
     http: Option<SocketAddr>,
 }
 
@@ -121,6 +126,9 @@ async fn serve_shard<W: Write + Send + 'static>(
             announce(&process);
         }
         process.stop.wait().await;
+        if id == ShardId(0) {
+            process.supervisor.stopping();
+        }
         process.scrapes.set_ready(false);
     }
     broker.drain().await;
@@ -206,6 +214,7 @@ fn announce<W: Write>(process: &Process<W>) {
     let line = format!("ringlog ready: {}{http}\n", endpoints.join(" "));
     // Whoever started the broker may not care to read; it serves all the same.
     let _ = ready.write_all(line.as_bytes()).and_then(|()| ready.flush());
+    process.supervisor.ready();
 }
 
 /// One line for each thing that was chosen by itself.
