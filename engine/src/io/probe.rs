@@ -30,7 +30,8 @@ impl DirFacts {
     /// Looks at a directory, which must exist and be writable.
     pub fn probe(path: &Path) -> io::Result<Self> {
         let device = rustix::fs::stat(path)?.st_dev;
-        let mount = Mount::of(path)?;
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mount = Mount::among(&mounts, &path.canonicalize()?);
         let mut reasons = Vec::new();
         let direct = match try_direct(path) {
             Ok(()) => true,
@@ -118,11 +119,10 @@ struct Mount {
 }
 
 impl Mount {
-    /// The mount whose device the path lies on (proc_pid_mountinfo(5)): the longest mount point that leads to it.
-    fn of(path: &Path) -> io::Result<Self> {
-        let path = path.canonicalize()?;
-        let table = std::fs::read_to_string("/proc/self/mountinfo")?;
-        let mounts = table.lines().filter_map(|line| {
+    /// The mount that the path lies on: the longest mount point that leads to it (proc_pid_mountinfo(5)). In a chroot none may be told,
+    /// nor without a /proc; then nothing is known of the file system, and nothing relied on.
+    fn among(mounts: &str, path: &Path) -> Self {
+        let mounts = mounts.lines().filter_map(|line| {
             let (head, tail) = line.split_once(" - ")?;
             let mut head = head.split(' ').skip(4);
             let (point, per_mount) = (head.next()?, head.next()?);
@@ -133,8 +133,10 @@ impl Mount {
         });
         // Of two mounts on one point the later hides the earlier.
         let found = mounts.enumerate().max_by_key(|(number, (len, _))| (*len, *number));
-        let (_, (_, mount)) = found.ok_or_else(|| io::Error::other("no mount leads there"))?;
-        Ok(mount)
+        match found {
+            Some((_, (_, mount))) => mount,
+            None => Self { kind: "a file system without a name".into(), options: String::new() },
+        }
     }
 
     /// Whether a flush that one file asks for covers the data of the others, and if not why.
@@ -175,6 +177,24 @@ mod tests {
         check("xfs", "rw,logdev=/dev/sdb", false);
         check("tmpfs", "rw", false);
         check("overlay", "rw", false);
+    }
+
+    #[test]
+    fn the_nearest_mount_counts_and_none_is_no_reason_not_to_start() {
+        let mounts = "\
+            21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
+            30 21 254:16 / /my\\040data rw,noatime - xfs /dev/vdb rw,noquota\n\
+            31 21 0:30 / /my\\040data/deep rw - tmpfs none rw\n\
+            32 31 254:16 / /my\\040data/deep rw - xfs /dev/vdb rw,logdev=/dev/vdc\n";
+        let check = |mounts: &str, path: &str, kind: &str, options: &str| {
+            let mount = Mount::among(mounts, Path::new(path));
+            assert_eq!((mount.kind.as_str(), mount.options.as_str()), (kind, options), "{path}");
+            mount.shares_flush().is_ok()
+        };
+        assert!(check(mounts, "/var/data", "ext4", "rw,relatime,rw"));
+        assert!(check(mounts, "/my data/events-0", "xfs", "rw,noatime,rw,noquota"));
+        assert!(!check(mounts, "/my data/deep", "xfs", "rw,rw,logdev=/dev/vdc"));
+        assert!(!check("", "/data", "a file system without a name", ""));
     }
 
     #[test]
