@@ -74,6 +74,7 @@ struct Named {
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
+    ringlog_engine::io::look_up_hosts_without_plugins();
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Topic(arguments) => topic::run(arguments),
