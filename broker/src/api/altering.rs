@@ -1,7 +1,7 @@
 //! What AlterConfigs and IncrementalAlterConfigs have in common: what a request may ask, and the change of the metadata.
 
 use super::Context;
-use super::config_resources::{BROKER, BROKER_LOGGER, NamedBroker, TOPIC, named_broker};
+use super::config_resources::{BROKER, BROKER_LOGGER, GROUP, NamedBroker, TOPIC, named_broker};
 use crate::cluster::{Change, ConfigChange, Configured, Outcome, Refusal, Request};
 use ringlog_wire::{ByteString, ErrorCode};
 use std::collections::{HashMap, HashSet};
@@ -73,6 +73,7 @@ fn change(asked: Asked<'_>, node_id: i32) -> Result<ConfigChange, Refusal> {
             NamedBroker::This => Configured::ThisBroker,
             NamedBroker::All => Configured::AllBrokers,
         },
+        GROUP => Configured::Group(asked.resource_name.to_owned()),
         other => return Err(invalid(format!("Unknown resource type {other}"))),
     };
     Ok(ConfigChange { of, change: asked.change? })

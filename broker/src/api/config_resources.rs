@@ -15,6 +15,8 @@ pub(super) const GROUP: i8 = 32;
 
 /// Kafka's number for a value that was set on its topic.
 const SET_ON_TOPIC: i8 = 1;
+/// Kafka's number for a value that was set on its group.
+pub(super) const SET_ON_GROUP: i8 = 8;
 /// Kafka's number for a value nobody has set.
 pub(super) const DEFAULT: i8 = 5;
 

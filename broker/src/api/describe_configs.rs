@@ -1,13 +1,14 @@
-//! DescribeConfigs: every config of a topic or of the broker, with where its value comes from.
+//! DescribeConfigs: every config of a topic, of the broker or of a group, with where its value comes from.
 
 use super::Context;
 use super::config_resources::{
-    BROKER, BROKER_LOGGER, DEFAULT, NamedBroker, TOPIC, named_broker, origin_number, source_number,
+    BROKER, BROKER_LOGGER, DEFAULT, GROUP, NamedBroker, SET_ON_GROUP, TOPIC, named_broker, origin_number,
+    source_number,
 };
 use crate::cluster::{Topic, check_name};
 use crate::config::{
-    BROKER_KEYS, BrokerKey, Changeable, Kind, Origin, Settings, Source, TOPIC_KEYS, TopicConfig, TopicKey,
-    broker_names, changeable,
+    BROKER_KEYS, BrokerKey, Changeable, GROUP_KEYS, GroupKey, Kind, Origin, Settings, Source, TOPIC_KEYS,
+    TopicConfig, TopicKey, broker_names, changeable,
 };
 use ringlog_wire::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
@@ -45,6 +46,7 @@ impl Tell<'_> {
         let result = match asked.resource_type {
             TOPIC => self.topic(&asked.resource_name, is_wanted),
             BROKER => self.broker(&asked.resource_name, is_wanted),
+            GROUP => self.group(&asked.resource_name, is_wanted),
             BROKER_LOGGER => self.loggers(&asked.resource_name),
             other => Err((ErrorCode::InvalidRequest, format!("Unsupported resource type: {other}"))),
         };
@@ -148,6 +150,28 @@ impl Tell<'_> {
         let set = self.settings.all_explicit(name);
         let set = set.filter(|(_, source)| of == NamedBroker::This || **source == Source::AllBrokers);
         set.map(|(value, source)| (value, source_number(source))).collect()
+    }
+
+    /// A group's configs, whether or not there is a group of this name.
+    fn group(&self, name: &str, is_wanted: impl Fn(&str) -> bool) -> Told {
+        if name.is_empty() {
+            return Err((ErrorCode::InvalidRequest, "Group name must not be empty".into()));
+        }
+        let image = self.context.broker.image();
+        let own = image.group_configs(name);
+        let told = |key: &&'static GroupKey| {
+            let set =
+                own.and_then(|own| own.get(key.name)).map(|value| synonym(key.name, value, SET_ON_GROUP));
+            let of_broker = key.broker.into_iter().flat_map(|name| {
+                let set = self.settings.all_explicit(name);
+                set.map(move |(value, source)| synonym(name, value, source_number(source)))
+            });
+            let default = synonym(key.broker.unwrap_or(key.name), key.default, DEFAULT);
+            let synonyms: Vec<_> = set.into_iter().chain(of_broker).chain([default]).collect();
+            let (value, source) = (synonyms[0].value.clone(), synonyms[0].source);
+            self.config(key.name.into(), key.kind, KEPT, value.as_deref(), source, synonyms)
+        };
+        Ok(GROUP_KEYS.iter().filter(|key| is_wanted(key.name)).map(|key| told(&key)).collect())
     }
 
     /// There are no loggers whose levels could be changed.

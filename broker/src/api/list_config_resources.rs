@@ -34,7 +34,9 @@ pub(super) async fn handle(
             TOPIC => config_resources
                 .extend(image.topics().map(|topic| resource(TOPIC, ByteString::from(&*topic.name)))),
             BROKER | BROKER_LOGGER => config_resources.push(resource(kind, node.clone())),
-            // Neither groups nor clients' metrics have configs here.
+            GROUP => config_resources
+                .extend(image.groups_with_configs().map(|group| resource(GROUP, ByteString::from(group)))),
+            // Clients' metrics have none here.
             _ => {}
         }
     }

@@ -1,8 +1,8 @@
-//! Configs changed while the broker runs: of topics, of this broker, of all. Checked against the image before anything is written.
+//! Configs changed while the broker runs: of topics, of this broker, of all, of groups. Checked against the image before anything is written.
 
 use super::{Configs, Image, Record, Refusal, check_name};
 use crate::config::{
-    BrokerConfig, Changeable, Kind, Settings, TopicConfig, broker_key, changeable, list, topic_key,
+    BrokerConfig, Changeable, Kind, Settings, TopicConfig, broker_key, changeable, group_key, list, topic_key,
 };
 use ringlog_wire::ErrorCode;
 use std::collections::BTreeMap;
@@ -25,6 +25,8 @@ pub enum Configured {
     ThisBroker,
     /// All brokers.
     AllBrokers,
+    /// A group.
+    Group(String),
 }
 
 /// How configs are to change.
@@ -64,6 +66,7 @@ pub(super) fn alter(
         Configured::Topic(name) => alter_topic(image, config, name, &change.change),
         Configured::ThisBroker => alter_broker(image, config, Some(config.node_id), &change.change),
         Configured::AllBrokers => alter_broker(image, config, None, &change.change),
+        Configured::Group(name) => alter_group(image, name, &change.change),
     }
 }
 
@@ -166,6 +169,38 @@ fn check_broker(broker: Option<i32>, configs: &BTreeMap<String, Option<String>>)
     for (name, value) in set() {
         if let Some(Err(refusal)) = broker_key(name).map(|key| key.kind.check(value)) {
             return refuse(format!("Invalid value {value} for configuration {name}: {refusal}"));
+        }
+    }
+    Ok(())
+}
+
+fn alter_group(image: &Image, name: &str, change: &Change) -> Result<Option<Record>, Refusal> {
+    if name.is_empty() {
+        return Err(Refusal::new(ErrorCode::InvalidRequest, "Default group resources are not allowed."));
+    }
+    let before = image.group_configs(name).cloned().unwrap_or_default();
+    let after = changed(&before, change, |name| group_key(name).map(|key| (key.kind, key.default)))?;
+    check_group(&after)?;
+    let configs = difference(&before, &after);
+    Ok((!configs.is_empty()).then_some(Record::GroupConfigs { group: name.into(), configs }))
+}
+
+/// Whether a group may have these configs.
+fn check_group(own: &Configs) -> Result<(), Refusal> {
+    let refuse = |message: String| Err(Refusal::new(ErrorCode::InvalidConfig, message));
+    for (name, value) in own {
+        let Some(key) = group_key(name) else {
+            return refuse(format!("Unknown group config name: {name}"));
+        };
+        if let Err(refusal) = key.kind.check(value) {
+            return refuse(format!("Invalid value {value} for configuration {name}: {refusal}"));
+        }
+        let is_reset = name == "share.auto.offset.reset";
+        if is_reset && !matches!(value.as_str(), "earliest" | "latest") && !value.starts_with("by_duration:")
+        {
+            return refuse(format!(
+                "Invalid value {value} for configuration {name}: expected earliest, latest or by_duration:<duration>"
+            ));
         }
     }
     Ok(())
@@ -300,6 +335,43 @@ mod tests {
         let lag = [("max.compaction.lag.ms", "5")];
         check(&lag, some(&[set("min.compaction.lag.ms", "6")]), Err(ErrorCode::InvalidConfig));
         check(&[], some(&[set("remote.storage.enable", "true")]), Err(ErrorCode::InvalidConfig));
+    }
+
+    #[test]
+    fn a_groups_configs_change_as_kafkas_do() {
+        let check = |own: &[(&str, &str)], change: Change, expected: Result<&[(&str, &str)], ErrorCode>| {
+            let mut image = image(&[]);
+            for (name, value) in own {
+                let configs = BTreeMap::from([((*name).into(), Some((*value).into()))]);
+                image.apply(&Record::GroupConfigs { group: "g".into(), configs }).expect("it fits");
+            }
+            let of = Configured::Group("g".into());
+            let made = alter(&image, &config(&[]), &ConfigChange { of, change: change.clone() });
+            let after = made.map(|record| {
+                if let Some(record) = record {
+                    image.apply(&record).expect("the record fits");
+                }
+                image.group_configs("g").cloned().unwrap_or_default()
+            });
+            assert_eq!(after.map_err(|refusal| refusal.code), expected.map(configs), "{own:?} {change:?}");
+        };
+        const TIMEOUT: &str = "consumer.session.timeout.ms";
+        const RESET: &str = "share.auto.offset.reset";
+        let own = [(TIMEOUT, "50000")];
+        check(&[], some(&[set(TIMEOUT, "50000")]), Ok(&own));
+        check(&own, some(&[set(TIMEOUT, "60000")]), Ok(&[(TIMEOUT, "60000")]));
+        check(&own, some(&[(TIMEOUT, Operation::Delete)]), Ok(&[]));
+        check(&own, Change::All(Configs::new()), Ok(&[]));
+        check(&[], some(&[set(TIMEOUT, "44999")]), Err(ErrorCode::InvalidConfig));
+        check(&[], some(&[set(TIMEOUT, "x")]), Err(ErrorCode::InvalidConfig));
+        check(&[], some(&[set("retention.ms", "5")]), Err(ErrorCode::InvalidConfig));
+        check(&[], some(&[(TIMEOUT, Operation::Append("1".into()))]), Err(ErrorCode::InvalidConfig));
+        check(&[], some(&[set(RESET, "by_duration:PT1H")]), Ok(&[(RESET, "by_duration:PT1H")]));
+        check(&[], some(&[set(RESET, "x")]), Err(ErrorCode::InvalidConfig));
+        let change =
+            ConfigChange { of: Configured::Group(String::new()), change: some(&[set(TIMEOUT, "50000")]) };
+        let refused = alter(&image(&[]), &config(&[]), &change).expect_err("a group has a name");
+        assert_eq!(refused.code, ErrorCode::InvalidRequest);
     }
 
     #[test]

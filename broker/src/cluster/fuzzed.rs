@@ -1,6 +1,7 @@
 //! The metadata's formats, for `crate::fuzz`: what holds for any bytes.
 
 use super::data_dirs::Meta;
+use super::image::Image;
 use super::metadata_log::replay;
 use super::record::Record;
 
@@ -13,6 +14,11 @@ pub(crate) fn metadata_log(bytes: &[u8]) {
     assert_eq!(end, lines.len() as u64);
     assert!(again.topics().eq(image.topics()) && again.next_producer_id == image.next_producer_id);
     assert_eq!(again.dynamic(1), image.dynamic(1));
+    let groups = |image: &Image| -> Vec<_> {
+        let all = image.groups_with_configs();
+        all.map(|group| (group.to_owned(), image.group_configs(group).cloned())).collect()
+    };
+    assert_eq!(groups(&again), groups(&image));
 }
 
 pub(crate) fn meta_properties(text: &str) {

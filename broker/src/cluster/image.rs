@@ -19,6 +19,8 @@ pub struct Image {
     names: Arc<BTreeMap<[u8; 16], Arc<str>>>,
     /// Configs set while brokers ran: of one, by its number, and of all.
     broker_configs: Arc<BTreeMap<Option<i32>, BTreeMap<String, String>>>,
+    /// Configs set on groups; a group without any is not there.
+    group_configs: Arc<BTreeMap<String, BTreeMap<String, String>>>,
     /// Ids of topics that were deleted, as far back as the log goes.
     removed: Arc<BTreeSet<[u8; 16]>>,
 }
@@ -67,6 +69,16 @@ impl Image {
         Dynamic { this_broker: of(Some(broker)), all_brokers: of(None) }
     }
 
+    /// Configs set on this group.
+    pub fn group_configs(&self, group: &str) -> Option<&BTreeMap<String, String>> {
+        self.group_configs.get(group)
+    }
+
+    /// The groups on which configs are set, in name order.
+    pub fn groups_with_configs(&self) -> impl Iterator<Item = &str> {
+        self.group_configs.keys().map(String::as_str)
+    }
+
     /// Whether a topic with this id is known to have been deleted.
     pub fn was_removed(&self, id: Uuid) -> bool {
         self.removed.contains(&id.0)
@@ -107,6 +119,14 @@ impl Image {
             Record::BrokerConfigs { broker, configs } => {
                 change(Arc::make_mut(&mut self.broker_configs).entry(*broker).or_default(), configs);
             }
+            Record::GroupConfigs { group, configs } => {
+                let groups = Arc::make_mut(&mut self.group_configs);
+                let own = groups.entry(group.clone()).or_default();
+                change(own, configs);
+                if own.is_empty() {
+                    groups.remove(group);
+                }
+            }
             Record::ProducerIds { next } => self.next_producer_id = *next,
         }
         self.version += 1;
@@ -127,6 +147,10 @@ impl Image {
         }));
         records.extend(self.broker_configs.iter().map(|(broker, configs)| Record::BrokerConfigs {
             broker: *broker,
+            configs: configs.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect(),
+        }));
+        records.extend(self.group_configs.iter().map(|(group, configs)| Record::GroupConfigs {
+            group: group.clone(),
             configs: configs.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect(),
         }));
         records
@@ -232,6 +256,13 @@ mod tests {
             },
             Record::BrokerConfigs { broker: None, configs: configs(&[("a", Some("3"))]) },
             Record::BrokerConfigs { broker: Some(1), configs: configs(&[("a", None)]) },
+            Record::GroupConfigs {
+                group: "g".into(),
+                configs: configs(&[("a", Some("1")), ("b", Some("2"))]),
+            },
+            Record::GroupConfigs { group: "g".into(), configs: configs(&[("a", None)]) },
+            Record::GroupConfigs { group: "h".into(), configs: configs(&[("a", Some("1"))]) },
+            Record::GroupConfigs { group: "h".into(), configs: configs(&[("a", None)]) },
             Record::RemoveTopic { topic: Uuid([1; 16]) },
             Record::Started,
             Record::ProducerIds { next: 1000 },
@@ -240,6 +271,8 @@ mod tests {
         assert_eq!(dynamic.this_broker, BTreeMap::from([("b".into(), "2".into())]));
         assert_eq!(dynamic.all_brokers, BTreeMap::from([("a".into(), "3".into())]));
         assert!(full.dynamic(2).this_broker.is_empty());
+        assert_eq!(full.groups_with_configs().collect::<Vec<_>>(), ["g"]);
+        assert_eq!(full.group_configs("g"), Some(&BTreeMap::from([("b".into(), "2".into())])));
         let mut compacted = image(&full.records());
         assert!(full.was_removed(Uuid([1; 16])));
         (compacted.version, compacted.removed) = (full.version, full.removed.clone());

@@ -60,6 +60,13 @@ pub enum Record {
         /// Values by Kafka's names.
         configs: BTreeMap<String, Option<String>>,
     },
+    /// Configs of a group were set or, with no value, reset.
+    GroupConfigs {
+        /// The group.
+        group: String,
+        /// Values by Kafka's names.
+        configs: BTreeMap<String, Option<String>>,
+    },
     /// Producer ids below `next` have been handed to shards.
     ProducerIds {
         /// The lowest id nobody has.

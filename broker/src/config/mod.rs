@@ -6,6 +6,7 @@
 mod broker_keys;
 mod changeable;
 mod cleaning;
+mod group_keys;
 mod groups;
 mod kept_keys;
 mod kind;
@@ -18,6 +19,7 @@ mod topic_keys;
 pub use broker_keys::{BROKER_KEYS, BrokerKey, broker_key};
 pub use changeable::{Changeable, changeable};
 pub use cleaning::CleanerConfig;
+pub use group_keys::{GROUP_KEYS, GroupKey, group_key};
 pub use groups::GroupConfig;
 pub use kind::{Kind, Refusal, list};
 pub use listeners::{Advertised, ListenAddress};

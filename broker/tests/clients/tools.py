@@ -109,6 +109,19 @@ def kafka_configs_describes_and_alters(broker):
     said = refused(broker, "configs", "--alter", *of_broker, "--add-config", "num.partitions=9")
     equal("Cannot update these configs dynamically: [num.partitions]" in said, True, said)
 
+    group = new_group()
+    of_group = ["--entity-type", "groups", "--entity-name", group]
+    tool(broker, "configs", "--alter", *of_group, "--add-config", "consumer.session.timeout.ms=50000")
+    said = tool(broker, "configs", "--describe", "--entity-type", "groups")
+    places = "{DYNAMIC_GROUP_CONFIG:consumer.session.timeout.ms=50000, DEFAULT_CONFIG:group.consumer.session.timeout.ms=45000}"
+    equal(f"consumer.session.timeout.ms=50000 sensitive=false synonyms={places}" in said and group in said, True, said)
+    tool(broker, "configs", "--alter", *of_group, "--delete-config", "consumer.session.timeout.ms")
+    said = tool(broker, "configs", "--describe", "--all", *of_group)
+    configs = re.findall(r"^  (\S+)=\S+ sensitive=false synonyms=\{DEFAULT_CONFIG:", said, re.M)
+    equal(("consumer.session.timeout.ms" in configs, len(configs)), (True, 17), said)
+    said = refused(broker, "configs", "--alter", *of_group, "--add-config", "retention.ms=1")
+    equal("Unknown group config name: retention.ms" in said, True, said)
+
 
 @case
 def kafka_consumer_groups_describes_a_group(broker):
