@@ -8,6 +8,9 @@ use ringlog_wire::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTo
 use ringlog_wire::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use ringlog_wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 
+/// How long a broker may take. Apache Kafka's gives up at once where it is told nothing.
+const TIMEOUT_MS: i32 = 30_000;
+
 #[derive(Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -118,7 +121,7 @@ fn delete(Named { name, broker }: &Named) -> Result<(), Failure> {
     let by_name = ByteString::from(name.as_str());
     let topic = DeleteTopicState { name: Some(by_name.clone()), ..Default::default() };
     let request =
-        DeleteTopicsRequest { topics: vec![topic], topic_names: vec![by_name], ..Default::default() };
+        DeleteTopicsRequest { topics: vec![topic], topic_names: vec![by_name], timeout_ms: TIMEOUT_MS };
     let response = Client::connect(&broker.address)?.call(&request)?;
     let result = response.responses.into_iter().next().ok_or_else(|| Failure("an empty answer".into()))?;
     refused(result.error_code, result.error_message.as_deref())?;
