@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use ringlog_wire::api_versions::ApiVersionsResponse;
 use ringlog_wire::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
+use ringlog_wire::list_offsets::ListOffsetsResponse;
 use ringlog_wire::metadata::{
     MetadataRequest, MetadataResponse, MetadataResponsePartition, MetadataResponseTopic,
 };
@@ -97,6 +98,7 @@ pub(crate) fn other(frame: &[u8], partitions: usize) -> Vec<u8> {
             encode_response(version, correlation, &InitProducerIdResponse::default())
         }
         Some(ApiKey::ApiVersions) => encode_response(version, correlation, &ApiVersionsResponse::default()),
+        Some(ApiKey::ListOffsets) => encode_response(version, correlation, &ListOffsetsResponse::default()),
         other => panic!("the floor does not serve {other:?}"),
     };
     let parts = parts.expect("an answer that fits").parts;

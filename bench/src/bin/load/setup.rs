@@ -4,12 +4,15 @@ use crate::clock::pause;
 use crate::connection::Connection;
 use crate::plan::Plan;
 use ringlog_wire::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
+use ringlog_wire::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
+};
 use ringlog_wire::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use ringlog_wire::{ErrorCode, Message, Part, Reader, ResponseHeader, encode_request};
 use std::cmp::Ordering;
 use std::io;
 
-/// Asks until every partition has a leader.
+/// Asks until every partition has a leader, and that knows of it.
 pub(crate) fn wait_for_leaders(plan: &Plan, connection: &mut Connection) -> io::Result<()> {
     const VERSION: i16 = 8;
     let topic = MetadataRequestTopic { name: Some(plan.topic.as_str().into()), ..Default::default() };
@@ -19,17 +22,33 @@ pub(crate) fn wait_for_leaders(plan: &Plan, connection: &mut Connection) -> io::
         let led = response.topics.iter().flat_map(|topic| &topic.partitions);
         let led = led.filter(|partition| partition.error_code == ErrorCode::None && partition.leader_id >= 0);
         match led.count().cmp(&usize::try_from(plan.partitions).unwrap_or(0)) {
-            Ordering::Equal => return Ok(()),
+            Ordering::Equal if leads(plan, connection)? => return Ok(()),
             Ordering::Greater => {
                 return Err(io::Error::other(format!("{} has more partitions than named", plan.topic)));
             }
-            Ordering::Less => pause(),
+            Ordering::Equal | Ordering::Less => pause(),
         }
     }
     Err(io::Error::other(format!(
         "not all of the {} partitions of {} have leaders",
         plan.partitions, plan.topic
     )))
+}
+
+/// Whether the broker serves all partitions: it may be named their leader before it has made them.
+fn leads(plan: &Plan, connection: &mut Connection) -> io::Result<bool> {
+    const VERSION: i16 = 5;
+    const EARLIEST: i64 = -2;
+    let of_partition =
+        |partition_index| ListOffsetsPartition { partition_index, timestamp: EARLIEST, ..Default::default() };
+    let topic = ListOffsetsTopic {
+        name: plan.topic.as_str().into(),
+        partitions: (0..plan.partitions).map(of_partition).collect(),
+    };
+    let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
+    let response: ListOffsetsResponse = ask(connection, VERSION, &request)?;
+    let mut answers = response.topics.iter().flat_map(|topic| &topic.partitions);
+    Ok(answers.all(|answer| answer.error_code == ErrorCode::None))
 }
 
 pub(crate) fn producer_id(connection: &mut Connection) -> io::Result<(i64, i16)> {
