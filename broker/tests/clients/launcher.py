@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -106,6 +107,7 @@ class Ringlog(Broker):
 
     def start(self, wrapper=()):
         """Starts the broker, through `wrapper` if given, and waits for its line; a restart keeps the port."""
+        self.port = self.port or free_port()
         self.spawn([*wrapper, *self.command()], stdout=subprocess.PIPE, text=True)
         # A broker that never says its line is ended by the watchdog, and the read below sees the end of its output.
         watchdog = subprocess.Popen(["sh", "-c", f"sleep {READY_SECONDS}; kill -9 {self.pid}"], start_new_session=True)
@@ -177,9 +179,17 @@ def broker(settings=None, options=(), data=None):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A free port that the kernel gives to nobody by itself: one it does may be taken while a broker is away that comes back on it, even by a
+    client that tries to connect and so meets itself."""
+    first = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(max(1024, first // 2), first)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 def answers(port):
