@@ -6,6 +6,7 @@ Nine in ten kills must meet requests that are not acknowledged. N = 200 is the n
 """
 
 import argparse
+import json
 import math
 import random
 import re
@@ -58,7 +59,8 @@ class Writer(threading.Thread):
         super().__init__(daemon=True)
         self.topic, self.partition, self.next = topic, partition, first
         self.acknowledged, self.sent, self.ended = [], 0, False
-        self.refused = {}
+        self.refused, self.errors, self.statistics = {}, [], "{}"
+        self.address = address
         self.producer = Producer({
             "bootstrap.servers": address,
             "acks": acks,
@@ -68,6 +70,9 @@ class Writer(threading.Thread):
             "message.timeout.ms": MESSAGE_TIMEOUT_SECONDS * 1000,
             "queue.buffering.max.messages": QUEUED_MESSAGES_MAX,
             "log_level": 0,
+            "statistics.interval.ms": 1000,
+            "stats_cb": self.told,
+            "error_cb": self.failed,
         })
 
     def run(self):
@@ -86,6 +91,32 @@ class Writer(threading.Thread):
         else:
             self.refused.setdefault(str(error), int(message.value()))
 
+    def told(self, statistics):
+        self.statistics = statistics
+
+    def failed(self, error):
+        self.errors.append(f"{time.time():.3f} {error}")
+
+    def state(self):
+        """What the client says of itself, and whether another one is served: of a message that is not acknowledged it tells on whose side it lies."""
+        said = json.loads(self.statistics)
+        brokers = {
+            name: {key: broker.get(key) for key in ("state", "stateage", "connects", "disconnects", "tx", "rx", "outbuf_cnt", "outbuf_msg_cnt", "waitresp_cnt", "waitresp_msg_cnt", "txerrs", "rxerrs", "req_timeouts", "req")}
+            for name, broker in said.get("brokers", {}).items()
+        }
+        partitions = said.get("topics", {}).get(self.topic, {}).get("partitions", {})
+        try:
+            other = Producer({"bootstrap.servers": self.address, "acks": "all", "message.timeout.ms": 10_000, "log_level": 0})
+            answers = []
+            other.produce(self.topic, b"-1", partition=self.partition, on_delivery=lambda error, message: answers.append((str(error), message.offset())))
+            other.flush(15)
+        except Exception as error:
+            answers = [error]
+        return (
+            f"client {said.get('client_id')} at {said.get('time')}: queue {said.get('msg_cnt')}, idempotence {said.get('eos')}, brokers {brokers}, "
+            f"partition {partitions.get(str(self.partition))}; errors {self.errors[-5:]}; another client's message: {answers}"
+        )
+
     def end(self):
         """Stops writing; tells how many messages were on their way."""
         self.ended = True
@@ -97,7 +128,7 @@ class Writer(threading.Thread):
         self.producer.flush(MESSAGE_TIMEOUT_SECONDS)
         if self.sent != len(self.acknowledged):
             left = self.sent - len(self.acknowledged)
-            raise AssertionError(f"{self.topic}-{self.partition}: {left} of {self.sent} messages were never acknowledged: {self.refused}")
+            raise AssertionError(f"{self.topic}-{self.partition}: {left} of {self.sent} messages were never acknowledged: {self.refused}\n{self.state()}")
 
 
 def read_all(address, topic, acknowledged):
