@@ -42,12 +42,13 @@ pub const BATCH_BYTES_MAX: usize = i32::MAX as usize;
 pub const CHECKPOINT_BYTES: u64 = 16 << 20;
 
 /// What all logs of a shard together may have written since their checkpoints, about: a machine with two shards and a disk of
-/// 1 GB/s scans it in a quarter of a second, whatever the number of logs and their size.
+/// 1 GB/s scans it in a quarter of a second, whatever the number of logs and their size. So after the death of the process; after a loss of power
+/// there may be as much more as was written before the kernel wrote their checkpoints back (30 s by default).
 pub const SCAN_DEBT_MAX: u64 = 128 << 20;
 
-/// Below this much written since the last one, a checkpoint ahead of time is not worth its sync: ten thousand logs that have
-/// written a little less are 640 MiB.
-pub const SCAN_DEBT_WORTH_PAYING: u64 = 64 << 10;
+/// Below this much written since the last one, a checkpoint ahead of time is not worth its three calls: ten thousand logs that have
+/// written a little less are 160 MiB.
+pub const SCAN_DEBT_WORTH_PAYING: u64 = 16 << 10;
 
 /// The most a batch may hold decompressed for a lookup by time to look into it: 1 MiB (`max.message.bytes`) at 64 to 1.
 pub const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;

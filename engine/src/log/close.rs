@@ -2,7 +2,7 @@
 
 use super::error::LogFailed;
 use super::files::{INDEX, SNAPSHOT, TIME_INDEX, write_file};
-use super::sealing::LogStart;
+use super::sealing::{Keep, LogStart};
 use super::segment::Segment;
 use super::{Log, LogDir};
 use crate::io::Io;
@@ -67,7 +67,7 @@ impl Log {
         io.sync_dir(place.dir, place.path.clone())
             .await
             .map_err(|error| ("sync directory", place.path.clone(), error))?;
-        self.write_checkpoint(checkpoint, LogStart::Current)
+        self.write_checkpoint(checkpoint, LogStart::Current, Keep::Durably)
             .await
             .map_err(|error| ("write checkpoint of", place.path.clone(), error))
     }

@@ -3,6 +3,9 @@
 //! A log makes a checkpoint by itself when it has written [`CHECKPOINT_BYTES`](crate::limits::CHECKPOINT_BYTES) since the last. A
 //! thousand logs could have written almost as much each: so, after every so many bytes, those that have written most are
 //! made to checkpoint until no more than half of the bound is left. Where few logs are written, none ever is.
+//!
+//! Such a checkpoint is not synced: a log's 16 KiB would cost a flush of the device otherwise, and ten thousand logs could not keep up. It outlives
+//! the process, and where the power takes it, the one before it stands.
 
 use super::Log;
 use crate::limits::SCAN_DEBT_WORTH_PAYING;
@@ -90,5 +93,5 @@ impl Log {
     }
 }
 
-/// As many as there are threads to write them.
-const CHECKPOINTS_AT_ONCE: usize = 8;
+/// So many that the threads which write them need not sleep between two.
+const CHECKPOINTS_AT_ONCE: usize = 32;

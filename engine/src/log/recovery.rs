@@ -14,7 +14,7 @@ use super::notices::Damage;
 use super::offset_index::OffsetIndex;
 use super::producers::Producers;
 use super::scan::{Scan, read_at};
-use super::sealing::LogStart;
+use super::sealing::{Keep, LogStart};
 use super::segment::{Indexes, Segment};
 use super::space::Prepared;
 use super::tail::Tail;
@@ -170,7 +170,7 @@ impl Log {
         if checkpointed.is_none() {
             // Without one, its files would be taken for Apache Kafka's, which are trusted differently.
             let path = &log.0.place.path;
-            log.write_checkpoint(log.sum_up(), LogStart::Current)
+            log.write_checkpoint(log.sum_up(), LogStart::Current, Keep::Durably)
                 .await
                 .map_err(opening("write checkpoint of", path))?;
         }
@@ -413,6 +413,10 @@ impl Recovery {
         };
         if on_disk.end == bytes.len() as u64 {
             return Ok(Found::Whole(checkpoint, Some(on_disk)));
+        }
+        if bytes[on_disk.end as usize..].iter().all(|byte| *byte == 0) {
+            // Added ahead of time and not synced: the power took what was in it.
+            return Ok(Found::Whole(checkpoint, None));
         }
         let what =
             "what was added last was cut short by a crash, or its checksum fails; the one before it is taken";

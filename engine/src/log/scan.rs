@@ -111,8 +111,8 @@ pub(super) async fn read_at(io: &Io, file: &File, pos: u64, len: usize) -> io::R
     Ok(bytes.slice(from..to))
 }
 
-/// The first read of a scan: of a thousand logs each has little to scan, and what a read brings of prepared space is for nothing.
-const FIRST_BYTES: usize = 128 << 10;
+/// The first read of a scan: of ten thousand logs each has little to scan, and what a read brings of prepared space is for nothing.
+const FIRST_BYTES: usize = 32 << 10;
 
 /// Bytes read at once where the batch looked for is near: an index interval and some headers.
 const NEAR_BYTES: usize = 5 << 10;

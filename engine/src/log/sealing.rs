@@ -21,6 +21,15 @@ pub(super) enum LogStart {
     Given,
 }
 
+/// Whether a checkpoint outlives a loss of power from the moment it has been written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// On stable storage.
+    Durably,
+    /// As the kernel sees fit: it outlives the process. Lost with the power it leaves the one before it, and more to scan.
+    Cached,
+}
+
 impl Log {
     /// A segment has been left and is wholly written: it will be sealed, after those before it.
     pub(super) fn seal_later(&self, base: Offset) {
@@ -100,8 +109,8 @@ impl Log {
         let sealed =
             if plant::is(Plant::CheckpointPastTheDurableMark) { Some(self.sum_up()) } else { sealed };
         let written = match sealed {
-            Some(checkpoint) => self.write_checkpoint(checkpoint, LogStart::Current).await,
-            None => self.checkpoint().await,
+            Some(checkpoint) => self.write_checkpoint(checkpoint, LogStart::Current, Keep::Durably).await,
+            None => self.checkpoint(Keep::Durably).await,
         };
         unless_full(written).map_err(checkpointing)?;
         // A deletion had to leave those at which recovery would have begun.
@@ -157,10 +166,11 @@ impl Log {
             return;
         }
         let log = self.clone();
-        self.0.shard.spawn(async move { log.checkpoint_or_fail().await });
+        self.0.shard.spawn(async move { log.checkpoint_or_fail(Keep::Durably).await });
     }
 
-    /// The same, now, unless one is on its way or the log is being changed or closed.
+    /// The same, now, unless one is on its way or the log is being changed or closed. Thousands of logs do so every second, so none has a
+    /// sync of its own.
     pub(super) async fn checkpoint_ahead(&self) {
         let may = {
             let mut state = self.0.state.borrow_mut();
@@ -168,12 +178,12 @@ impl Log {
             may && !std::mem::replace(&mut state.checkpoint_runs, true)
         };
         if may {
-            self.checkpoint_or_fail().await;
+            self.checkpoint_or_fail(Keep::Cached).await;
         }
     }
 
-    async fn checkpoint_or_fail(&self) {
-        let result = unless_full(self.checkpoint().await);
+    async fn checkpoint_or_fail(&self, keep: Keep) {
+        let result = unless_full(self.checkpoint(keep).await);
         self.0.state.borrow_mut().checkpoint_runs = false;
         if let Err(error) = result {
             self.fail("write checkpoint of", &self.0.place.path.clone(), error);
@@ -183,7 +193,7 @@ impl Log {
 
     /// Sums up the log as it is now, waits until that is durable, and makes it the place where recovery begins. Not while a
     /// segment before the active one is not sealed: its sealing will make a checkpoint.
-    pub(super) async fn checkpoint(&self) -> io::Result<()> {
+    pub(super) async fn checkpoint(&self, keep: Keep) -> io::Result<()> {
         let unsealed = self.0.state.borrow().segments.values().rev().skip(1).any(|segment| !segment.sealed);
         if unsealed {
             return Ok(());
@@ -192,7 +202,7 @@ impl Log {
         let truncations = self.0.state.borrow().truncations;
         #[cfg(ringlog_plant)]
         if plant::is(Plant::CheckpointPastTheDurableMark) {
-            return self.write_checkpoint(checkpoint, LogStart::Current).await;
+            return self.write_checkpoint(checkpoint, LogStart::Current, keep).await;
         }
         match self.wait_durable(checkpoint.offset).await {
             Ok(()) => {}
@@ -202,7 +212,7 @@ impl Log {
         if self.0.state.borrow().truncations != truncations {
             return Ok(());
         }
-        self.write_checkpoint(checkpoint, LogStart::Current).await
+        self.write_checkpoint(checkpoint, LogStart::Current, keep).await
     }
 
     /// Moves the log start, leaving the last checkpoint as it is otherwise. Readers go by it once it is on disk.
@@ -266,6 +276,7 @@ impl Log {
         &self,
         mut checkpoint: Checkpoint,
         log_start: LogStart,
+        keep: Keep,
     ) -> io::Result<()> {
         // One at a time, and never an older one over a newer one.
         let permit = self.0.checkpointing.take(1).await;
@@ -283,22 +294,27 @@ impl Log {
         let place = &self.0.place;
         let io = self.0.shard.io();
         let path = place.file(CHECKPOINT_FILE);
-        let epochs = &checkpoint.epochs;
-        let changed = self.0.state.borrow().epochs_on_disk.as_ref() != Some(epochs);
-        if changed {
-            write_file(io, place, &place.file(EPOCHS_FILE), Bytes::from(epochs.clone())).await?;
-            self.0.state.borrow_mut().epochs_on_disk = Some(epochs.clone());
-        }
         // Whatever comes of this: to what is not known to be whole nothing is added.
         let before = self.0.state.borrow_mut().checkpoint_on_disk.take();
         // A log that is cut begins a file: should what is added later be damaged, none from before the cut may stand.
         let before = before.filter(|_| log_start == LogStart::Current);
-        let on_disk = match before.and_then(|before| Some((before, checkpoint.encode_more(&before)?))) {
+        let more = before.and_then(|before| Some((before, checkpoint.encode_more(&before)?)));
+        // A file that begins is always durable: what recovery needs is removed on the strength of it.
+        let is_cached = keep == Keep::Cached && more.is_some();
+        let epochs = &checkpoint.epochs;
+        let changed = !is_cached && self.0.state.borrow().epochs_on_disk.as_ref() != Some(epochs);
+        if changed {
+            write_file(io, place, &place.file(EPOCHS_FILE), Bytes::from(epochs.clone())).await?;
+            self.0.state.borrow_mut().epochs_on_disk = Some(epochs.clone());
+        }
+        let on_disk = match more {
             Some((before, more)) => {
                 let on_disk = checkpoint.on_disk(Some(before), more.len() as u64);
                 let (file, _) = io.open(place.dir, path, FileMode::CachedWrite).await?;
                 io.write(file.clone(), before.end, Bytes::from(more)).await?;
-                io.sync_file(file.clone()).await?;
+                if !is_cached {
+                    io.sync_file(file.clone()).await?;
+                }
                 io.close(file).await?;
                 if changed {
                     io.sync_dir(place.dir, place.path.clone()).await?;

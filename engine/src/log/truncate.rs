@@ -8,7 +8,7 @@ use super::marks::Marks;
 use super::producers::Producers;
 use super::recovery::{SEGMENT_FILES, offset_and_suffix};
 use super::scan::{Scan, read_at};
-use super::sealing::LogStart;
+use super::sealing::{Keep, LogStart};
 use super::segment::Segment;
 use super::space::Prepared;
 use super::tail::Tail;
@@ -264,7 +264,7 @@ impl Log {
         let io = self.0.shard.io();
         let (base, end, size) = (checkpoint.segment, checkpoint.offset, checkpoint.pos);
         let log_start = checkpoint.log_start;
-        self.write_checkpoint(checkpoint, LogStart::Given)
+        self.write_checkpoint(checkpoint, LogStart::Given, Keep::Durably)
             .await
             .map_err(|error| ("write checkpoint of", error))?;
         let old = self.0.state.borrow_mut().segments.get_mut(&base).map(Segment::take_files);
@@ -328,7 +328,7 @@ impl Log {
         };
         let cleared = Checkpoint { clearing: false, ..clearing.clone() };
         let marking = |error| ("write checkpoint of", error);
-        self.write_checkpoint(clearing, LogStart::Given).await.map_err(marking)?;
+        self.write_checkpoint(clearing, LogStart::Given, Keep::Durably).await.map_err(marking)?;
         let bases: Vec<Offset> = self.0.state.borrow().segments.keys().copied().collect();
         for base in bases {
             self.remove_segment(base).await.map_err(|error| ("remove segment of", error))?;
@@ -350,7 +350,7 @@ impl Log {
         if syncs {
             io.sync_dir(place.dir, place.path.clone()).await.map_err(|error| ("sync directory", error))?;
         }
-        self.write_checkpoint(cleared, LogStart::Given).await.map_err(marking)?;
+        self.write_checkpoint(cleared, LogStart::Given, Keep::Durably).await.map_err(marking)?;
         self.0.state.borrow_mut().aborted.clear();
         let mut segment = Segment::new(offset, created);
         segment.blocks = Some(file);

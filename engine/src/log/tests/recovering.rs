@@ -176,6 +176,7 @@ fn many_logs_together_leave_no_more_to_scan_than_one_bound() {
                 scanned.set(sums);
                 logs.push(log);
             }
+            world.control.borrow_mut().done.clear();
             // The first is written most, the last not any more after a while.
             for n in 0..400 {
                 for (index, log) in logs.iter().enumerate() {
@@ -185,6 +186,10 @@ fn many_logs_together_leave_no_more_to_scan_than_one_bound() {
                     }
                 }
             }
+            let done = world.control.borrow().done.clone();
+            let count = |name| done.iter().filter(|done| **done == name).count();
+            assert!(count("open") > 20, "checkpoints are added to their files");
+            assert_eq!(count("sync file"), 0, "for one that comes ahead of time nothing is synced");
         });
     }
     let [first, second] = scanned.get();
