@@ -196,10 +196,11 @@ pub async fn lead(broker: &Broker) -> Result<(), ServeError> {
     });
     let asked = broker.clone();
     let usable: crate::cluster::Usable = Box::new(move |id| !asked.is_directory_offline(id));
-    let controller = Controller::start(&io, config, dirs, (log, image), publish, usable)
+    let controller = Controller::start(&io, config, dirs.clone(), (log, image), publish, usable)
         .await
         .map_err(|error| ServeError(error.to_string()))?;
     broker.publish(controller.image()).await;
+    broker.sync_directories(&dirs).await;
     broker.lead_cluster(move |request| {
         let controller = controller.clone();
         Box::pin(async move { controller.handle(request).await })

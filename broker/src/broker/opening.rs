@@ -3,7 +3,7 @@
 use super::identity::{claim, folder};
 use super::{Broker, Offline, PendingAnswer, Stage};
 use crate::calls::{Answer, Call};
-use crate::cluster::{DataDirs, Image, Topic};
+use crate::cluster::{DataDirs, Image, Topic, sync_file_system};
 use crate::group::OFFSETS_TOPIC;
 use crate::partition::{Lead, Partition, PartitionId, log_config};
 use ringlog_engine::log::{Log, LogConfig, LogDir, OpenError, Recovered};
@@ -12,8 +12,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Logs opened at the same time: recovery reads files, and the disk has a queue.
-const OPENING_MAX: usize = 16;
+/// Logs opened at the same time: recovery reads files, and the disk has a queue; and so many that neither helper threads nor the shard sleep
+/// between two steps.
+const OPENING_MAX: usize = 64;
 
 impl Broker {
     /// Goes by a new image: returns when this shard has opened what it owns of it and let go of what is gone.
@@ -77,6 +78,16 @@ impl Broker {
     pub async fn use_directories(&self, dirs: Arc<DataDirs>) {
         for shard in 0..self.shards() {
             self.ask(ShardId(shard), Call::Directories(dirs.clone())).await;
+        }
+    }
+
+    /// When all logs are open: makes durable what opening them has found and cut off.
+    pub async fn sync_directories(&self, dirs: &DataDirs) {
+        for data in &dirs.dirs {
+            if let Err(error) = sync_file_system(self.0.shard.io(), data.dir, &data.path).await {
+                eprintln!("ERROR sync {}: {error}", data.path.display());
+                self.go_offline(Offline::Directory(data.id));
+            }
         }
     }
 
@@ -200,7 +211,13 @@ impl Broker {
         if let Some(stray) = stray {
             eprintln!("a directory of another topic named {} was moved to {}", topic.name, stray.display());
         }
-        Log::open(&self.0.shard, place, config, &self.0.cache).await.map_err(Unopened::Log)
+        let (shard, cache) = (&self.0.shard, &self.0.cache);
+        let opened = match is_new {
+            true => Log::open(shard, place, config, cache).await,
+            // They are opened when the broker starts, all of them.
+            false => Log::open_among_many(shard, place, config, cache).await,
+        };
+        opened.map_err(Unopened::Log)
     }
 
     async fn remove(&self, partition: &Partition) {

@@ -5,6 +5,8 @@
 use super::metadata_log::METADATA_FILE;
 use bytes::Bytes;
 use ringlog_engine::io::{DirId, Io, small_file};
+#[cfg(ringlog_plant)]
+use ringlog_engine::plant::{self, Plant};
 use ringlog_wire::Uuid;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -123,6 +125,16 @@ pub async fn metadata_is_there(io: &Io, dirs: &DataDirs) -> Result<(), String> {
     Ok(())
 }
 
+/// Makes all of a data directory durable. When a broker starts: what the last process left and did not live to sync, before anything is built
+/// upon it; and what was cut off, before anybody is served.
+pub async fn sync_file_system(io: &Io, dir: DirId, path: &Path) -> std::io::Result<()> {
+    #[cfg(ringlog_plant)]
+    if plant::is(Plant::BuildOnWhatWasNotSynced) {
+        return io.sync_dir(dir, path.to_owned()).await.map(drop);
+    }
+    io.sync_file_system(dir, path.to_owned()).await.map(drop)
+}
+
 /// Whether a directory is named as a partition's.
 fn is_partition(name: &str) -> bool {
     let index = name.rsplit_once('-').map(|(_, index)| index);
@@ -160,8 +172,8 @@ impl Meta {
             return Ok(None);
         };
         // Made by a process that may not have lived to sync its name: lost later, the directory would get another id, and
-        // every partition in it would be gone. And so with the directories of partitions: opening their logs relies on this.
-        io.sync_dir(dir, path.to_owned()).await.map_err(|error| DataDirError::Io {
+        // every partition in it would be gone. And so with all that is in it: opening thousands of logs relies on this, and none syncs by itself.
+        sync_file_system(io, dir, path).await.map_err(|error| DataDirError::Io {
             path: path.to_owned(),
             action: "sync",
             error,

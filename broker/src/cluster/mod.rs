@@ -21,7 +21,7 @@ mod topics;
 
 pub use configs::{Change, ConfigChange, Configured, Operation};
 pub use controller::{Controller, Publish, Usable};
-pub use data_dirs::{DataDir, DataDirError, DataDirs, metadata_is_there, random_id};
+pub use data_dirs::{DataDir, DataDirError, DataDirs, metadata_is_there, random_id, sync_file_system};
 pub use image::{Image, PartitionState, Topic};
 pub use metadata_log::{METADATA_FILE, MetadataError, MetadataLog};
 pub use record::{PartitionRecord, Record, RecordError};

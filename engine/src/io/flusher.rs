@@ -131,6 +131,12 @@ impl Disks {
         self.device(dir).sync_one(path, || rustix::fs::fsync(&opened))
     }
 
+    /// Syncs the file system that a directory lies in, in the same way.
+    pub(super) fn sync_file_system(&self, dir: DirId, path: &Path) -> io::Result<()> {
+        let opened = std::fs::File::open(path)?;
+        self.device(dir).sync_one(path, || rustix::fs::syncfs(&opened))
+    }
+
     fn device(&self, dir: DirId) -> &Device {
         &self.dirs[usize::from(dir.0)].device
     }

@@ -238,6 +238,11 @@ impl Io {
         self.run(Op::SyncDir { dir, path }).await.into_count()
     }
 
+    /// [`Op::SyncFileSystem`].
+    pub async fn sync_file_system(&self, dir: DirId, path: PathBuf) -> io::Result<u64> {
+        self.run(Op::SyncFileSystem { dir, path }).await.into_count()
+    }
+
     /// [`Op::List`].
     pub async fn list(&self, dir: DirId, path: PathBuf) -> io::Result<Vec<DirEntry>> {
         match self.run(Op::List { dir, path }).await {

@@ -57,11 +57,34 @@ impl Log {
         config: LogConfig,
         cache: &Cache,
     ) -> Result<(Self, Recovered), OpenError> {
+        Self::open_with(shard, place, config, cache, Syncs::Each).await
+    }
+
+    /// The same, for one of many: the caller has synced the file system before ([`Op::SyncFileSystem`](crate::io::Op)), so that what the last
+    /// process left is durable, and does so again when all are open, which makes durable what was cut, and what that process still had on its
+    /// way. Only then may anybody be served.
+    pub async fn open_among_many(
+        shard: &Shard,
+        place: LogDir,
+        config: LogConfig,
+        cache: &Cache,
+    ) -> Result<(Self, Recovered), OpenError> {
+        Self::open_with(shard, place, config, cache, Syncs::Shared).await
+    }
+
+    async fn open_with(
+        shard: &Shard,
+        place: LogDir,
+        config: LogConfig,
+        cache: &Cache,
+        syncs: Syncs,
+    ) -> Result<(Self, Recovered), OpenError> {
         let io = shard.io().clone();
         let mut files = Files::list(&io, &place).await?;
         let mut recovery = Recovery {
             interval: config.index_interval_bytes,
             io,
+            syncs,
             place: place.clone(),
             created: shard.wall_time().0,
             done: Recovered::default(),
@@ -243,6 +266,15 @@ pub(super) fn offset_and_suffix(name: &str) -> Option<(Offset, &str)> {
     (digits.len() == 20 && (0..=OFFSET_MAX).contains(&offset)).then_some((offset, suffix))
 }
 
+/// Who makes durable what a log is built upon.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Syncs {
+    /// Its opening.
+    Each,
+    /// Whoever opens many.
+    Shared,
+}
+
 /// What is there of a checkpoint.
 enum Found {
     Whole(Checkpoint, Option<OnDisk>),
@@ -253,6 +285,7 @@ enum Found {
 /// A log being put together.
 struct Recovery {
     io: Io,
+    syncs: Syncs,
     place: LogDir,
     interval: u32,
     created: i64,
@@ -396,6 +429,9 @@ impl Recovery {
 
     /// What the last process made, renamed, removed and did not live to sync may be built upon only once it is durable.
     async fn sync_names(&self) -> Result<(), OpenError> {
+        if self.syncs == Syncs::Shared {
+            return Ok(());
+        }
         let path = &self.place.path;
         self.io.sync_dir(self.place.dir, path.clone()).await.map_err(opening("sync directory", path))?;
         Ok(())
@@ -514,11 +550,11 @@ impl Recovery {
             self.done.cut_bytes += len - valid;
             self.io.truncate(file.clone(), valid).await.map_err(opening("cut", &path))?;
         }
-        // What was found may have been written, and what was not found cut off, by a process that did not live to sync it.
-        #[cfg(not(ringlog_plant))]
-        let syncs = true;
+        // What was found may have been written, and what was not found cut off, by a process that did not live to sync it. A log without a
+        // checkpoint gets one before the shared sync.
+        let syncs = self.syncs == Syncs::Each || self.checkpointed.is_none();
         #[cfg(ringlog_plant)]
-        let syncs = !plant::is(Plant::BuildOnWhatWasNotSynced);
+        let syncs = syncs && !plant::is(Plant::BuildOnWhatWasNotSynced);
         if syncs {
             self.io.sync_file(file.clone()).await.map_err(opening("sync", &path))?;
         }

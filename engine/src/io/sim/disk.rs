@@ -86,6 +86,13 @@ impl Disk {
     /// later sync would make it durable.
     pub(super) fn fail(&mut self, op: &Op, covered: u64, random: &mut Random) {
         self.failed = true;
+        if let Op::SyncFileSystem { .. } = op {
+            for node in self.nodes.values_mut() {
+                if let Node::File(file) = node {
+                    file.lose(covered, random);
+                }
+            }
+        }
         let files = match op {
             Op::Sync { items } => items.iter().map(|item| item.file.clone()).collect(),
             Op::SyncFile { file } => vec![file.clone()],
@@ -130,6 +137,7 @@ impl Disk {
             Op::MakeDir { path, .. } => none(self.make_dir(&path)),
             Op::RemoveDir { path, .. } => none(self.remove_dir(&path)),
             Op::SyncDir { path, .. } => none(self.sync_dir(&path, covered)),
+            Op::SyncFileSystem { .. } => none(self.sync_file_system(covered)),
             Op::List { path, .. } => Outcome::Listing(self.list(&path)),
             Op::Capacity { .. } => Outcome::Capacity(Ok(Capacity {
                 total_bytes: self.capacity,
@@ -331,6 +339,22 @@ impl Disk {
             }
         }
         self.pending = rest;
+        Ok(())
+    }
+
+    /// All files and all names there are.
+    fn sync_file_system(&mut self, covered: u64) -> io::Result<()> {
+        self.healthy()?;
+        for node in self.nodes.values_mut() {
+            if let Node::File(file) = node {
+                file.sync_all(covered);
+            }
+        }
+        let later = self.pending.iter().position(|change| change.sequence > covered);
+        let rest = self.pending.split_off(later.unwrap_or(self.pending.len()));
+        for change in std::mem::replace(&mut self.pending, rest) {
+            self.make_durable(change);
+        }
         Ok(())
     }
 

@@ -21,6 +21,7 @@ pub enum OpKind {
     MakeDir,
     RemoveDir,
     SyncDir,
+    SyncFileSystem,
     List,
     Close,
     SendFile,
@@ -45,6 +46,7 @@ impl OpKind {
             Op::MakeDir { .. } => Self::MakeDir,
             Op::RemoveDir { .. } => Self::RemoveDir,
             Op::SyncDir { .. } => Self::SyncDir,
+            Op::SyncFileSystem { .. } => Self::SyncFileSystem,
             Op::List { .. } => Self::List,
             Op::Close { .. } => Self::Close,
             Op::SendFile { .. } => Self::SendFile,
@@ -60,7 +62,7 @@ impl OpKind {
 
     /// A failure of these means that what was to be durable is not: final for the device.
     pub(super) fn is_sync(self) -> bool {
-        matches!(self, Self::Sync | Self::SyncFile | Self::SyncDir)
+        matches!(self, Self::Sync | Self::SyncFile | Self::SyncDir | Self::SyncFileSystem)
     }
 }
 

@@ -437,6 +437,7 @@ fn dir_of(op: &Op) -> Option<DirId> {
         | Op::MakeDir { dir, .. }
         | Op::RemoveDir { dir, .. }
         | Op::SyncDir { dir, .. }
+        | Op::SyncFileSystem { dir, .. }
         | Op::List { dir, .. }
         | Op::Capacity { dir, .. } => Some(*dir),
         Op::Write { file, .. }
