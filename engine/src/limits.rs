@@ -14,7 +14,11 @@ pub const ARENA_BYTES_MAX: usize = 1 << 20;
 /// 64 MiB is about half a second of one NVMe drive.
 pub const UNWRITTEN_BYTES_MAX: usize = 64 << 20;
 
-/// The first step of space prepared for a segment: one batch of most producers, so that ten thousand
+/// The very first step of space of a log that has been opened: a small batch or two. Nobody knows yet whether more will come, and ten thousand
+/// logs get it at once after a start: 160 MiB of zeroes.
+pub const PREPARE_BYTES_FIRST: u64 = 16 << 10;
+
+/// The smallest step of space prepared for a segment after it: one batch of most producers, so that ten thousand
 /// partitions with a batch each prepare 640 MiB and not terabytes.
 pub const PREPARE_BYTES_MIN: u64 = 64 << 10;
 

@@ -2,7 +2,7 @@
 
 use super::{Durability, State};
 use crate::io::{Instant, Space};
-use crate::limits::{BLOCK, PREPARE_BYTES_MAX, PREPARE_BYTES_MIN};
+use crate::limits::{BLOCK, PREPARE_BYTES_FIRST, PREPARE_BYTES_MAX, PREPARE_BYTES_MIN};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -53,14 +53,16 @@ impl Prepared {
         !self.is_pending() && self.to < file_bytes_max && end + self.step / 2 >= self.to
     }
 
-    /// Decides the next step: from where to where. Steps double while they are used up within a second, and halve
+    /// Decides the next step: from where to where. After a small first one steps double while they are used up within a second, and halve
     /// when they last longer than ten.
     pub(super) fn next_step(&mut self, needed: u64, file_bytes_max: u64, now: Instant) -> (u64, u64) {
         self.step = match self.last.map(|last| now.since(last)) {
-            None => PREPARE_BYTES_MIN,
-            Some(lasted) if lasted < Duration::from_secs(1) => (self.step * 2).min(PREPARE_BYTES_MAX),
+            None => PREPARE_BYTES_FIRST,
+            Some(lasted) if lasted < Duration::from_secs(1) => {
+                (self.step * 2).clamp(PREPARE_BYTES_MIN, PREPARE_BYTES_MAX)
+            }
             Some(lasted) if lasted > Duration::from_secs(10) => (self.step / 2).max(PREPARE_BYTES_MIN),
-            Some(_) => self.step,
+            Some(_) => self.step.max(PREPARE_BYTES_MIN),
         };
         self.last = Some(now);
         self.begin_step();
