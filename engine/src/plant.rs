@@ -72,6 +72,8 @@ pub enum Plant {
     TakeAnyGapForOneOfTheLeaders,
     /// A deletion of records removes segments at which recovery would begin.
     RemoveWhereRecoveryBegins,
+    /// A cleaned segment takes the place of others before its name is durable.
+    SkipTheSyncOfASwap,
     /// A log that is emptied is said to be in order before its directory is synced.
     ClearWithoutSyncingTheDirectory,
 }

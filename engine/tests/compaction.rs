@@ -5,6 +5,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
+#[cfg(ringlog_plant)]
+#[path = "trial/planted.rs"]
+mod planted;
+
 use bytes::Bytes;
 use ringlog_engine::batch::{self, Codec};
 use ringlog_engine::io::DirId;
@@ -12,6 +16,8 @@ use ringlog_engine::io::sim::{EntryOrder, MachineId, OpKind, Random, Sim};
 use ringlog_engine::log::{
     Cache, CleanError, CleanerLimits, LeaderAppend, Log, LogConfig, LogDir, Origin, ReadLimit, ReadPart,
 };
+#[cfg(ringlog_plant)]
+use ringlog_engine::plant::Plant;
 use ringlog_engine::records::{Builder, decode};
 use ringlog_engine::shard::{Shard, ShardId};
 use std::cell::{Cell, RefCell};
@@ -45,6 +51,14 @@ fn the_last_value_of_each_key_survives_and_what_is_deleted_stays_so() {
             "too little was left or went"
         );
     }
+}
+
+/// This simulator is tested, too: the bug is planted, and must be found within so many seeds.
+#[cfg(ringlog_plant)]
+#[test]
+fn every_planted_bug_is_found() {
+    let planted = &[(Plant::SkipTheSyncOfASwap, 1000)];
+    planted::every_bug_is_found(planted, |seed| World::new(seed).run(&mut Tally::default()));
 }
 
 /// Names the seed when a test fails.
@@ -235,7 +249,8 @@ impl World {
                     break;
                 }
             }
-            for _ in 0..self.random.below(400) {
+            let most = [40, 400][self.random.index(2)];
+            for _ in 0..self.random.below(most) {
                 let _ = self.sim.step();
             }
         }

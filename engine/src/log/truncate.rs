@@ -334,19 +334,16 @@ impl Log {
             self.remove_segment(base).await.map_err(|error| ("remove segment of", error))?;
         }
         self.remove_snapshots_past(-1).await.map_err(|error| ("remove snapshots of", error))?;
-        #[cfg(ringlog_plant)]
-        let syncs = !plant::is(Plant::ClearWithoutSyncingTheDirectory);
-        #[cfg(not(ringlog_plant))]
-        let syncs = true;
-        // Before the mark of it goes, or the segments could come back without it.
-        if syncs {
-            io.sync_dir(place.dir, place.path.clone()).await.map_err(|error| ("sync directory", error))?;
-        }
         let creating = |error| ("create segment of", error);
         let path = place.offset_file(offset, LOG);
         let file = io.create(place.dir, path, FileMode::Blocks).await.map_err(creating)?;
         io.sync_file(file.clone()).await.map_err(creating)?;
-        // Before the checkpoint that finds the log in order: the file has a name.
+        #[cfg(ringlog_plant)]
+        let syncs = !plant::is(Plant::ClearWithoutSyncingTheDirectory);
+        #[cfg(not(ringlog_plant))]
+        let syncs = true;
+        // Before the checkpoint that finds the log in order: what is removed does not come back without the mark of it, and the
+        // file has a name.
         if syncs {
             io.sync_dir(place.dir, place.path.clone()).await.map_err(|error| ("sync directory", error))?;
         }

@@ -28,6 +28,10 @@ pub(crate) struct Book {
     pub(crate) producers: Vec<Producer>,
     /// Batches checked so far.
     pub(crate) checked: u64,
+    /// Gaps met in logs so far.
+    pub(crate) gaps: u64,
+    /// Leaders that were followed by another before they had appended anything.
+    pub(crate) idle: u64,
     /// Batches that a log lost because its leader did not have them.
     pub(crate) truncated: u64,
 }
@@ -113,7 +117,7 @@ impl Book {
             if let Some(superseded) = self.superseded.take() {
                 self.compacted.insert(superseded);
             }
-            if compacts && entry.producer == PLAIN && entry.number.is_multiple_of(3) {
+            if compacts && entry.producer == PLAIN && !entry.stored[CRC_AT].is_multiple_of(4) {
                 self.superseded = Some((epoch, base));
             }
             self.committed.insert(base, (epoch, next));
@@ -160,6 +164,7 @@ impl Book {
             assert!(epoch >= last_epoch, "epoch {epoch} at {base} after {last_epoch}");
             assert!(base <= end || self.is_compacted(end, base), "offsets {end} to {base} are missing");
             assert!(next > end, "offset {base} twice");
+            self.gaps += u64::from(base > end);
             (end, last_epoch) = (next, epoch);
             chain.insert(base, (epoch, next));
             bytes = &bytes[len..];

@@ -59,6 +59,7 @@ fn what_is_committed_is_in_whichever_log_leads_next() {
     if count >= SEEDS {
         assert!(total.committed >= 500 * count && total.checked >= 500 * count, "too little was checked");
         assert!(total.elections >= 2 * count && total.truncated >= count / 3, "too little has happened");
+        assert!(total.idle > 0 && total.gaps >= 10 * count, "too little that is rare has happened");
     }
 }
 

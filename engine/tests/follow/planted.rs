@@ -10,8 +10,12 @@ const PLANTED: &[(Plant, u64)] = &[
     (Plant::TruncateToTheHighWatermark, 40),
     (Plant::CarryTheHighWatermarkPastTheEnd, 20),
     (Plant::AnswerWhereHistoriesPart, 40),
-    (Plant::KeepTheProducersOfWhatIsCut, 200),
+    (Plant::KeepTheProducersOfWhatIsCut, 1000),
     (Plant::TakeAnAnswerTwice, 1000),
+    (Plant::KeepAnEpochWithoutRecords, 100),
+    (Plant::BeginAnEpochAfterAGap, 1500),
+    (Plant::TakeAnyGapForOneOfTheLeaders, 1500),
+    (Plant::RemoveWhereRecoveryBegins, 3000),
 ];
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::batches::Made;
 use crate::book::{PLAIN, Sent};
+use crate::plan::Deletes;
 use crate::replica::Live;
 use bytes::{Bytes, BytesMut};
 use ringlog_engine::batch::Header;
@@ -24,7 +25,7 @@ impl Live {
             let live = self.clone();
             self.shard.spawn(async move { live.produce_plain(epoch).await });
         }
-        if plan.deletes {
+        if plan.deletes != Deletes::Never {
             let live = self.clone();
             self.shard.spawn(async move { live.delete(epoch).await });
         }
@@ -32,6 +33,7 @@ impl Live {
 
     async fn produce_plain(&self, epoch: i32) {
         let mut random = Random::new(self.cluster.random.borrow_mut().bits());
+        self.find_leader(epoch).await;
         for number in 1.. {
             self.pause(if random.one_in(3) { 1 } else { 8_000 }).await;
             if !self.is_leading(epoch) || self.cluster.over.get() {
@@ -46,6 +48,7 @@ impl Live {
     async fn produce(&self, epoch: i32, producer: usize) {
         let cluster = &self.cluster;
         let mut random = Random::new(cluster.random.borrow_mut().bits());
+        self.find_leader(epoch).await;
         {
             let known = &mut cluster.book.borrow_mut().producers[producer];
             if known.epoch > epoch {
@@ -78,6 +81,13 @@ impl Live {
                 ends.push(end);
             }
             self.pause(if random.one_in(3) { 1 } else { 8_000 }).await;
+        }
+    }
+
+    /// Who produces hears of a new leader, some time.
+    async fn find_leader(&self, epoch: i32) {
+        if self.cluster.plan.idle && epoch % 2 == 0 {
+            self.pause(400_000).await;
         }
     }
 
@@ -128,14 +138,16 @@ impl Live {
     /// Now and then deletes records from the front.
     async fn delete(&self, epoch: i32) {
         loop {
-            self.pause(200_000).await;
+            let often = self.cluster.plan.deletes == Deletes::Often;
+            self.pause(if often { 2_000 } else { 200_000 }).await;
             if !self.is_leading(epoch) || self.cluster.calm.get() {
                 return;
             }
             let to = {
                 let mut book = self.cluster.book.borrow_mut();
                 let most = book.deletable(&self.chain.borrow()).min(self.high_watermark.get());
-                let to = (most - self.cluster.below(40) as i64).max(0);
+                let kept = if often && self.cluster.one_in(2) { 1 } else { 40 };
+                let to = (most - self.cluster.below(kept) as i64).max(0);
                 book.deleted_to = book.deleted_to.max(to);
                 to
             };

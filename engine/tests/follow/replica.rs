@@ -40,9 +40,12 @@ pub(crate) async fn process(cluster: Rc<Cluster>, id: usize, shard: Shard) {
         segment_bytes: plan.segment_bytes,
         index_interval_bytes: [1, 4096][(plan.seed % 2) as usize],
         max_message_bytes: 40_000,
+        checkpoint_bytes: [u64::MAX / 4, 5_000, 30_000][(plan.seed % 3) as usize],
         durability: if plan.fsync { Durability::Fsync } else { Durability::Replicated },
         ..LogConfig::default()
     };
+    // The process before may have made the log's directory, and died.
+    shard.io().sync_dir(DIR, "/data".into()).await.expect("sync");
     let place = LogDir { dir: DIR, path: "/data/topic-0".into() };
     let (log, _) = Box::pin(Log::open(&shard, place, config, &Cache::new(64 << 10))).await.expect("open");
     let (marks, bytes) = Box::pin(read_all(&log)).await;
@@ -107,6 +110,9 @@ impl Live {
             }
             either(moved, changed).await;
         }
+        let marks = self.log.marks();
+        let idle = marks.log_end == self.epoch_start.get() && marks.log_end > marks.log_start;
+        cluster.book.borrow_mut().idle += u64::from(idle);
         // It does not know at once.
         self.pause(30_000).await;
         self.leads.set(None);

@@ -6,6 +6,7 @@ use crate::replica::{DIR, process};
 use ringlog_engine::io::sim::{EntryOrder, MachineId, Sim};
 use ringlog_engine::shard::ShardId;
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// What a scenario has seen.
@@ -18,6 +19,10 @@ pub(crate) struct Tally {
     pub(crate) elections: u64,
     /// Times a log gave up records that its leader did not have.
     pub(crate) truncated: u64,
+    /// Leaders that were followed by another before they had appended anything.
+    pub(crate) idle: u64,
+    /// Gaps met in logs.
+    pub(crate) gaps: u64,
     pub(crate) cuts: u64,
 }
 
@@ -27,6 +32,8 @@ impl Tally {
         self.checked += other.checked;
         self.elections += other.elections;
         self.truncated += other.truncated;
+        self.gaps += other.gaps;
+        self.idle += other.idle;
         self.cuts += other.cuts;
     }
 }
@@ -74,6 +81,8 @@ impl World {
             checked: book.checked,
             elections: self.cluster.elections.get(),
             truncated: book.truncated,
+            gaps: book.gaps,
+            idle: book.idle,
             cuts: self.cuts,
         }
     }
@@ -81,7 +90,16 @@ impl World {
     fn act(&mut self, what: What) {
         match what {
             What::Cut(machine) => self.end(&[machine], true),
+            What::CutAtRoll(machine) => {
+                self.until_files_change(machine);
+                self.end(&[machine], true);
+            }
             What::Kill(machine) => self.end(&[machine], false),
+            What::Depose => {
+                if let Some(leader) = self.cluster.role().leader {
+                    self.end(&[leader], false);
+                }
+            }
             What::CutAll => {
                 let all: Vec<usize> = (0..self.machines.len()).collect();
                 self.end(&all, true);
@@ -91,6 +109,25 @@ impl World {
                 self.cluster.elect(machine);
             }
             What::Lag(machine) => self.cluster.lags(machine),
+        }
+    }
+
+    /// Until a machine's segments are others, and a little longer.
+    fn until_files_change(&mut self, machine: usize) {
+        let segments = |sim: &Sim| {
+            let files = sim.files(self.machines[machine], DIR);
+            let segments =
+                files.into_iter().filter(|path| path.extension().is_some_and(|found| found == "log"));
+            segments.collect::<BTreeSet<_>>()
+        };
+        let before = segments(&self.sim);
+        for _ in 0..3000 {
+            if segments(&self.sim) != before || self.sim.step().is_err() {
+                break;
+            }
+        }
+        for _ in 0..self.cluster.below(100) {
+            let _ = self.sim.step();
         }
     }
 

@@ -19,6 +19,8 @@ pub(crate) struct Book {
     log_start_asked: i64,
     /// A truncation to here was asked for and has not ended.
     truncating_to: Option<i64>,
+    /// The log was asked to begin anew, empty, at this offset, and has not: it is one or the other.
+    pub(crate) clearing_to: Option<i64>,
     /// The power was cut since the log was last open.
     pub(crate) power_was_cut: bool,
     /// Truncations begun so far.
@@ -54,23 +56,38 @@ impl Book {
 
     /// The log acknowledged all below `offset` as durable.
     pub(crate) fn durable_to(&mut self, offset: i64) {
-        assert!(self.truncating_to.is_none(), "nothing is noted while records are taken back");
+        assert!(self.stable().is_some(), "nothing is noted while records are taken back");
         self.durable = self.durable.max(offset);
         self.written = self.written.max(offset);
     }
 
     /// The log acknowledged all below `offset` as written.
     pub(crate) fn written_to(&mut self, offset: i64) {
-        assert!(self.truncating_to.is_none(), "nothing is noted while records are taken back");
+        assert!(self.stable().is_some(), "nothing is noted while records are taken back");
         self.written = self.written.max(offset);
     }
 
     /// Whoever reads up to the durable mark has seen this.
     pub(crate) fn saw(&mut self, marks: Marks) {
-        if self.truncating_to.is_none() {
+        if self.stable().is_some() {
             self.durable_to(marks.durable);
             self.written_to(marks.written);
         }
+    }
+
+    /// The log is to begin anew, empty, at this offset.
+    pub(crate) fn clearing_begins(&mut self, offset: i64) {
+        self.truncations += 1;
+        self.clearing_to = Some(offset);
+    }
+
+    /// It has: nothing of before comes back.
+    pub(crate) fn clearing_ended(&mut self, offset: i64) {
+        self.truncations += 1;
+        self.clearing_to = None;
+        self.batches.clear();
+        (self.durable, self.written) = (offset, offset);
+        (self.log_start, self.log_start_asked) = (offset, offset);
     }
 
     /// A truncation begins: what lies from this batch on is promised no longer.
@@ -91,7 +108,7 @@ impl Book {
 
     /// Equal before and after something during which no truncation was under way.
     pub(crate) fn stable(&self) -> Option<u64> {
-        self.truncating_to.is_none().then_some(self.truncations)
+        (self.truncating_to.is_none() && self.clearing_to.is_none()).then_some(self.truncations)
     }
 
     /// Records below are to be deleted.
@@ -114,10 +131,18 @@ impl Book {
     pub(crate) fn check_marks(&self, marks: Marks) {
         let Marks { log_start, durable, written, log_end } = marks;
         assert!(durable == log_end && written == log_end, "what an opened log holds is durable: {marks:?}");
+        if self.is_cleared(marks) {
+            return;
+        }
         assert!(log_start >= self.log_start, "deleted up to {}, and back: {marks:?}", self.log_start);
         assert!(log_start <= self.log_start_asked, "more gone than was asked: {marks:?}");
         let promised = if self.power_was_cut { self.durable } else { self.written };
         assert!(log_end >= promised, "acknowledged up to {promised}, lost from {log_end} on");
+    }
+
+    /// It began anew before it could say so.
+    fn is_cleared(&self, marks: Marks) -> bool {
+        self.clearing_to.is_some_and(|offset| marks.log_start == offset && marks.log_end == offset)
     }
 
     /// Bytes read from an opened log from `from` on are the batches of the book, one after the other. Returns where they end.
@@ -146,6 +171,10 @@ impl Book {
 
     /// The opened log has been checked to its end: that is what it holds from now on.
     pub(crate) fn reopened(&mut self, marks: Marks) {
+        if self.is_cleared(marks) {
+            self.batches.clear();
+        }
+        self.clearing_to = None;
         self.batches.retain(|base, _| *base < marks.log_end);
         self.durable = marks.log_end;
         self.written = marks.log_end;

@@ -10,12 +10,16 @@ mod book;
 mod work;
 
 use book::Book;
+use ringlog_engine::batch::{self, Header};
 use ringlog_engine::io::DirId;
 use ringlog_engine::io::sim::{EntryOrder, MachineId, OpKind, Random, Sim};
-use ringlog_engine::log::{AppendError, Cache, Durability, Log, LogConfig, LogDir, OpenError, ReadLimit};
+use ringlog_engine::log::{
+    AppendError, Cache, Durability, EpochEnd, Log, LogConfig, LogDir, OpenError, ReadLimit,
+};
 use ringlog_engine::shard::sync::Watch;
 use ringlog_engine::shard::{Shard, ShardId};
 use std::cell::{Cell, RefCell};
+use std::path::Path;
 use std::rc::Rc;
 use work::{Work, joined, leader};
 
@@ -160,7 +164,7 @@ impl World {
             self.inject();
             total.faults += 1;
         }
-        let fault = plan.fault;
+        let (fault, changes) = (plan.fault, plan.changes);
         let progress = self.start(plan);
         // Mostly in the middle of its work, often enough while it still recovers.
         let most = [150, 2000, 10_000][self.random.index(3)];
@@ -174,6 +178,9 @@ impl World {
             self.sim.set_capacity(self.machine, DIR, u64::MAX);
         }
         self.steps(steps.div_ceil(2), &progress);
+        if changes && self.random.one_in(2) {
+            self.go_to_a_change(&progress);
+        }
         if self.random.one_in(3) {
             // It is told to stop, and may get to the end of that.
             progress.stopping.set(true);
@@ -212,6 +219,38 @@ impl World {
         let skip = u32::try_from(self.random.below(20)).unwrap();
         let error = if *kind == OpKind::Prepare && self.random.one_in(2) { ENOSPC } else { EIO };
         self.sim.fail_once(self.machine, *kind, skip, error);
+    }
+
+    /// Until a log is being emptied or lets go of a segment, and a little longer.
+    fn go_to_a_change(&mut self, progress: &Progress) {
+        let put_away = |sim: &Sim| {
+            let files = sim.files(self.machine, DIR);
+            files.iter().filter(|path| path.extension().is_some_and(|found| found == "deleted")).count()
+        };
+        let before = put_away(&self.sim);
+        for _ in 0..2000 {
+            let clears = self.books.iter().any(|book| book.borrow().clearing_to.is_some());
+            if clears || put_away(&self.sim) > before {
+                break;
+            }
+            if progress.closed.get() || self.sim.step().is_err() {
+                return;
+            }
+        }
+        let mut more = self.random.below(150);
+        let clearing = self.books.iter().position(|book| book.borrow().clearing_to.is_some());
+        if let Some(log) = clearing.filter(|_| self.random.one_in(2)) {
+            // To where it is empty, and about to say so.
+            let offset = self.books[log].borrow().clearing_to.expect("just seen");
+            let begun = Path::new(&format!("/data/topic-{log}/{offset:020}.log")).to_owned();
+            for _ in 0..2000 {
+                if self.sim.files(self.machine, DIR).contains(&begun) || self.sim.step().is_err() {
+                    break;
+                }
+            }
+            more %= 30;
+        }
+        self.steps(more, progress);
     }
 
     fn steps(&mut self, most: u64, progress: &Progress) {
@@ -316,14 +355,30 @@ async fn check(log: &Log, book: &RefCell<Book>) {
     let marks = log.marks();
     book.borrow().check_marks(marks);
     let mut from = marks.log_start;
+    let mut epochs = Vec::new();
     while from < marks.log_end {
         let limit = ReadLimit { up_to: marks.log_end, bytes_max: 50_000, at_least_one: true };
         let bytes = joined(&log.read(from, limit).await.expect("read"));
         assert!(!bytes.is_empty(), "there is a batch at {from} of {marks:?}");
         from = book.borrow_mut().check_bytes(from, &bytes);
+        note_epochs(&bytes, &mut epochs);
     }
     assert_eq!(from, marks.log_end);
+    for end in epochs {
+        assert_eq!(log.epoch_end(end.epoch), Some(end), "where the epoch of the log's batches ends");
+    }
     book.borrow_mut().reopened(marks);
+}
+
+/// Where each epoch of these batches ends.
+fn note_epochs(mut bytes: &[u8], epochs: &mut Vec<EpochEnd>) {
+    while let Some(len) = batch::whole_len(bytes) {
+        let header = Header::parse(bytes).expect("checked");
+        let end = EpochEnd { epoch: header.leader_epoch, end_offset: header.next_offset() };
+        epochs.pop_if(|last| last.epoch == end.epoch);
+        epochs.push(end);
+        bytes = &bytes[len..];
+    }
 }
 
 /// A producer that sends any of its last batches again learns that it is there.

@@ -137,10 +137,11 @@ impl Work {
             let which = self.random.bits();
             let Some((base, next)) = self.book.borrow().some_batch(which) else { continue };
             let offset = base + self.random.below((next - base) as u64) as i64;
-            let done = match self.random.below(6) {
+            let done = match self.random.below(7) {
                 0..3 => self.truncate(base, offset).await,
                 3..5 => self.delete(offset).await,
-                _ => self.retain().await,
+                5 => self.retain().await,
+                _ => self.begin_anew(offset).await,
             };
             match done {
                 Ok(()) | Err(TruncateError::NoSpace | TruncateError::Failed(LogFailed::Truncated)) => {}
@@ -162,6 +163,16 @@ impl Work {
         self.book.borrow_mut().deletion_begins(offset);
         let log_start = self.log.delete_before(offset).await?;
         self.book.borrow_mut().deletion_ended(log_start);
+        Ok(())
+    }
+
+    /// As a follower does whose leader has no more of what it has: lower, or higher.
+    async fn begin_anew(&mut self, offset: i64) -> Result<(), TruncateError> {
+        let log_end = self.log.marks().log_end;
+        let offset = if self.random.one_in(2) { offset } else { log_end + self.random.below(50) as i64 };
+        self.book.borrow_mut().clearing_begins(offset);
+        self.log.truncate_fully_and_start_at(offset).await?;
+        self.book.borrow_mut().clearing_ended(offset);
         Ok(())
     }
 

@@ -23,6 +23,8 @@ use crate::log::segment::Segment;
 use crate::log::transactions::{self, TRANSACTION_INDEX, replace_index};
 use crate::log::truncate::Step;
 use crate::log::{Gaps, Log, LogDir, Offset, READERS_MAX};
+#[cfg(ringlog_plant)]
+use crate::plant::{self, Plant};
 use bytes::Bytes;
 use std::io;
 use std::path::Path;
@@ -81,7 +83,13 @@ impl Log {
         let swap = place.offset_file(group.base(), &format!("{LOG}{SWAP}"));
         let renaming = |error| ("rename segment of", error);
         io.rename(place.dir, cleaned.into(), swap.clone()).await.map_err(renaming)?;
-        io.sync_dir(place.dir, place.path.clone()).await.map_err(syncing)?;
+        #[cfg(not(ringlog_plant))]
+        let syncs = true;
+        #[cfg(ringlog_plant)]
+        let syncs = !plant::is(Plant::SkipTheSyncOfASwap);
+        if syncs {
+            io.sync_dir(place.dir, place.path.clone()).await.map_err(syncing)?;
+        }
         let opened = io.open(place.dir, swap.clone(), FileMode::Cached).await;
         let (file, _) = opened.map_err(|error| ("open segment of", error))?;
         let indexes = segment.indexes.as_ref().expect("a segment that was written has its indexes");
