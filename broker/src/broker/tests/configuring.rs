@@ -17,6 +17,7 @@ const TOPIC: Topic = Topic { name: "t", partitions: 3, configs: &[] };
 const TOPIC_TYPE: i8 = 2;
 const BROKER_TYPE: i8 = 4;
 const LOGGER_TYPE: i8 = 8;
+const GROUP_TYPE: i8 = 32;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 const APPEND: i8 = 2;
@@ -119,7 +120,8 @@ fn what_is_not_clear_is_refused_and_nothing_of_it_done() {
         resource(BROKER_TYPE, "b", &[set("log.retention.ms", "5")]),
         resource(BROKER_TYPE, "1", &[set("num.partitions", "5")]),
         resource(LOGGER_TYPE, "1", &[set("some.logger", "INFO")]),
-        resource(32, "g", &[set("consumer.session.timeout.ms", "5")]),
+        resource(GROUP_TYPE, "g", &[set("consumer.session.timeout.ms", "5")]),
+        resource(64, "g", &[set("consumer.session.timeout.ms", "5")]),
     ];
     let expected = [
         ErrorCode::InvalidRequest,
@@ -128,6 +130,7 @@ fn what_is_not_clear_is_refused_and_nothing_of_it_done() {
         ErrorCode::InvalidRequest,
         ErrorCode::InvalidRequest,
         ErrorCode::InvalidRequest,
+        ErrorCode::InvalidConfig,
         ErrorCode::InvalidConfig,
         ErrorCode::InvalidRequest,
     ];
