@@ -32,6 +32,9 @@ pub struct DataDirs {
     pub cluster_id: String,
 }
 
+/// Every data directory has one.
+const META_FILE: &str = "meta.properties";
+
 /// The largest `meta.properties` that is read.
 const META_BYTES_MAX: u64 = 64 * 1024;
 
@@ -132,7 +135,7 @@ pub async fn sync_file_system(io: &Io, dir: DirId, path: &Path) -> std::io::Resu
     if plant::is(Plant::BuildOnWhatWasNotSynced) {
         return io.sync_dir(dir, path.to_owned()).await.map(drop);
     }
-    io.sync_file_system(dir, path.to_owned()).await.map(drop)
+    io.sync_file_system(dir, path.join(META_FILE)).await.map(drop)
 }
 
 /// Whether a directory is named as a partition's.
@@ -166,7 +169,7 @@ pub(super) struct Meta {
 
 impl Meta {
     async fn read(io: &Io, dir: DirId, path: &Path) -> Result<Option<Self>, DataDirError> {
-        let file = path.join("meta.properties");
+        let file = path.join(META_FILE);
         let failed = |error| DataDirError::Io { path: file.clone(), action: "read", error };
         let Some(bytes) = small_file::read(io, dir, &file, META_BYTES_MAX).await.map_err(failed)? else {
             return Ok(None);
@@ -221,7 +224,7 @@ impl Meta {
         let directory_id = random_id(io);
         let text =
             format!("version=1\ncluster.id={cluster_id}\nnode.id={node_id}\ndirectory.id={directory_id}\n");
-        let file = path.join("meta.properties");
+        let file = path.join(META_FILE);
         io.make_dir(dir, path.to_owned()).await.map_err(|error| DataDirError::Io {
             path: path.to_owned(),
             action: "create",

@@ -42,7 +42,7 @@ pub(super) fn run(op: Op, disks: &Disks) -> Outcome {
         }
         Op::RemoveDir { path, .. } => none(std::fs::remove_dir(path)),
         Op::SyncDir { dir, path } => none(disks.sync_dir(dir, &path)),
-        Op::SyncFileSystem { dir, path } => none(disks.sync_file_system(dir, &path)),
+        Op::SyncFileSystem { dir, file } => none(disks.sync_file_system(dir, &file)),
         Op::List { dir, path } => Outcome::Listing(disks.check_usable(dir).and_then(|()| list(&path))),
         Op::Capacity { dir, path } => {
             Outcome::Capacity(disks.check_usable(dir).and_then(|()| capacity(&path)))

@@ -239,8 +239,8 @@ impl Io {
     }
 
     /// [`Op::SyncFileSystem`].
-    pub async fn sync_file_system(&self, dir: DirId, path: PathBuf) -> io::Result<u64> {
-        self.run(Op::SyncFileSystem { dir, path }).await.into_count()
+    pub async fn sync_file_system(&self, dir: DirId, file: PathBuf) -> io::Result<u64> {
+        self.run(Op::SyncFileSystem { dir, file }).await.into_count()
     }
 
     /// [`Op::List`].

@@ -97,9 +97,9 @@ pub enum Op {
     RemoveDir { dir: DirId, path: PathBuf },
     /// Make a directory's entries durable: [`Outcome::Count`].
     SyncDir { dir: DirId, path: PathBuf },
-    /// Make everything durable that the file system of this directory holds, by whomever it was written: [`Outcome::Count`]. For many files at
+    /// Make everything durable that the file system of this file holds, by whomever it was written: [`Outcome::Count`]. For many files at
     /// once, off the data path: it waits for what others have written as well.
-    SyncFileSystem { dir: DirId, path: PathBuf },
+    SyncFileSystem { dir: DirId, file: PathBuf },
     /// List a directory: [`Outcome::Listing`], in name order.
     List { dir: DirId, path: PathBuf },
     /// How large the file system is that a directory lies in: [`Outcome::Capacity`].
