@@ -2,6 +2,7 @@
 
 use crate::client::{Connection, Door};
 use crate::committing;
+use crate::compacting::{self, Table};
 use crate::consuming::{VERSION, fetch};
 use crate::ledger::{Ledger, Name, Shape, Target};
 use ringlog_engine::io::sim::Random;
@@ -29,6 +30,8 @@ pub(crate) struct Admin {
     pub(crate) partitions: i32,
     /// Whether it deletes any.
     pub(crate) deletes: bool,
+    /// Whether some of them let go of records by themselves.
+    pub(crate) retains: bool,
 }
 
 impl Admin {
@@ -58,6 +61,7 @@ impl Admin {
                             )
                             .unwrap(),
                             fsync: !self.random.one_in(3),
+                            retains: self.retains && !self.random.one_in(3),
                         };
                         self.ledger.creation_begins(&name, shape);
                         self.create(connection, &name, shape).await?;
@@ -91,6 +95,11 @@ impl Admin {
         }
         if self.random.one_in(4) {
             configs.push(("flush.messages", "20".into()));
+        }
+        if shape.retains {
+            configs.push(("retention.bytes", [0, 1000, 20_000][self.random.index(3)].to_string()));
+            configs.push(("retention.ms", ["-1", "20", "200"][self.random.index(3)].to_owned()));
+            configs.push(("file.delete.delay.ms", ["0", "50"][self.random.index(2)].to_owned()));
         }
         let configs = configs
             .into_iter()
@@ -133,7 +142,8 @@ async fn topics(connection: &mut Connection) -> Option<BTreeMap<String, (Uuid, u
     let request =
         MetadataRequest { topics: None, allow_auto_topic_creation: false, ..MetadataRequest::default() };
     let response = connection.call(12, &request).await?;
-    let own = response.topics.into_iter().filter(|topic| topic.name.as_deref() != Some(committing::TOPIC));
+    let others = [Some(committing::TOPIC), Some(compacting::TOPIC)];
+    let own = response.topics.into_iter().filter(|topic| !others.contains(&topic.name.as_deref()));
     let topics = own.map(|topic| {
         assert_eq!(topic.error_code, ErrorCode::None);
         let name = topic.name.expect("a topic has a name").to_string();
@@ -143,16 +153,16 @@ async fn topics(connection: &mut Connection) -> Option<BTreeMap<String, (Uuid, u
 }
 
 /// Holds a broker that came back against the ledger: all topics, all partitions, every byte. Whether it got to the end.
-pub(crate) async fn check(door: Door, ledger: Ledger) -> Option<()> {
+pub(crate) async fn check(door: Door, ledger: Ledger, table: Table) -> Option<()> {
     loop {
         let connection = door.connect().await?;
-        if check_over(connection, &ledger).await.is_some() {
+        if check_over(connection, &ledger, &table).await.is_some() {
             return Some(());
         }
     }
 }
 
-async fn check_over(mut connection: Connection, ledger: &Ledger) -> Option<()> {
+async fn check_over(mut connection: Connection, ledger: &Ledger, table: &Table) -> Option<()> {
     let there = topics(&mut connection).await?;
     // An answer may arrive when the process that gave it is gone.
     let is_current = |connection: &Connection| connection.life == ledger.life();
@@ -165,8 +175,25 @@ async fn check_over(mut connection: Connection, ledger: &Ledger) -> Option<()> {
         is_current(&connection).then_some(())?;
         ledger.check_recovered(target, log_start, log_end, &bytes);
     }
+    table.check(&mut connection, ledger).await?;
     connection.close().await;
     Some(())
+}
+
+/// Where a partition begins; the code where it does not say.
+pub(crate) async fn first_offset(
+    connection: &mut Connection,
+    ledger: &Ledger,
+    target: Target,
+) -> Option<Result<i64, ErrorCode>> {
+    let name = ledger.name_of(target);
+    let partition =
+        ListOffsetsPartition { partition_index: target.index, timestamp: EARLIEST, ..Default::default() };
+    let topics = vec![ListOffsetsTopic { name: name.as_str().into(), partitions: vec![partition] }];
+    let request = ListOffsetsRequest { replica_id: -1, topics, ..ListOffsetsRequest::default() };
+    let response = connection.call(7, &request).await?;
+    let row = &response.topics[0].partitions[0];
+    Some(if row.error_code == ErrorCode::None { Ok(row.offset) } else { Err(row.error_code) })
 }
 
 /// Log start, log end and everything in between; nothing where the partition is offline and may be.
@@ -175,36 +202,42 @@ async fn read_all(
     ledger: &Ledger,
     target: Target,
 ) -> Option<Option<(i64, i64, Vec<u8>)>> {
-    let name = ledger.name_of(target);
-    let partition =
-        ListOffsetsPartition { partition_index: target.index, timestamp: EARLIEST, ..Default::default() };
-    let topics = vec![ListOffsetsTopic { name: name.as_str().into(), partitions: vec![partition] }];
-    let request = ListOffsetsRequest { replica_id: -1, topics, ..ListOffsetsRequest::default() };
-    let response = connection.call(7, &request).await?;
-    let row = &response.topics[0].partitions[0];
-    if row.error_code != ErrorCode::None {
-        ledger.refused(target, connection.life, &format!("its first offset: {}", row.error_code));
-        return Some(None);
-    }
-    let log_start = row.offset;
-    let mut position = log_start;
-    let mut all = Vec::new();
-    loop {
-        let request = fetch(&[target], &BTreeMap::from([(target, position)]), 0, 1 << 20);
-        let response = connection.call(VERSION, &request).await?;
-        let row = &response.responses[0].partitions[0];
-        if row.error_code != ErrorCode::None {
-            ledger.refused(target, connection.life, &format!("a fetch from {position}: {}", row.error_code));
-            return Some(None);
+    'anew: loop {
+        let log_start = match first_offset(connection, ledger, target).await? {
+            Ok(log_start) => log_start,
+            Err(code) => {
+                ledger.refused(target, connection.life, &format!("its first offset: {code}"));
+                return Some(None);
+            }
+        };
+        let mut position = log_start;
+        let mut all = Vec::new();
+        loop {
+            let request = fetch(&[target], &BTreeMap::from([(target, position)]), 0, 1 << 20);
+            let response = connection.call(VERSION, &request).await?;
+            let row = &response.responses[0].partitions[0];
+            if row.error_code == ErrorCode::OffsetOutOfRange && ledger.retains(target) {
+                // It has just been let go of.
+                continue 'anew;
+            }
+            if row.error_code != ErrorCode::None {
+                let what = format!("a fetch from {position}: {}", row.error_code);
+                ledger.refused(target, connection.life, &what);
+                return Some(None);
+            }
+            let bytes = row.records.bytes().map_or(&[][..], |bytes| &bytes[..]);
+            let end = position_after(target, position, bytes);
+            all.extend_from_slice(bytes);
+            if end >= row.high_watermark {
+                return Some(Some((log_start, row.high_watermark, all)));
+            }
+            assert!(
+                end > position,
+                "{target:?}: nothing at {position}, and more before {}",
+                row.high_watermark
+            );
+            position = end;
         }
-        let bytes = row.records.bytes().map_or(&[][..], |bytes| &bytes[..]);
-        let end = position_after(target, position, bytes);
-        all.extend_from_slice(bytes);
-        if end >= row.high_watermark {
-            return Some(Some((log_start, row.high_watermark, all)));
-        }
-        assert!(end > position, "{target:?}: nothing at {position}, and more before {}", row.high_watermark);
-        position = end;
     }
 }
 

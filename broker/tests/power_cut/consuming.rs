@@ -1,5 +1,6 @@
 //! Consumers that follow partitions, look back, and remember all they have read.
 
+use crate::administering::first_offset;
 use crate::client::{Connection, Door};
 use crate::ledger::{Ledger, Target};
 use ringlog_engine::io::sim::Random;
@@ -64,6 +65,7 @@ impl Consumer {
             let request = fetch(&targets, positions, wait, bytes_max);
             let response = connection.call(VERSION, &request).await?;
             assert_eq!(response.error_code, ErrorCode::None, "a fetch without a session");
+            let mut lost = Vec::new();
             for topic in &response.responses {
                 for row in &topic.partitions {
                     let target = Target { topic: topic.topic_id.0, index: row.partition_index };
@@ -84,12 +86,21 @@ impl Consumer {
                         }
                         ErrorCode::OffsetOutOfRange => {
                             *position = self.ledger.out_of_range(connection.life, target, *position);
+                            if self.ledger.retains(target) {
+                                lost.push(target);
+                            }
                         }
                         other => {
                             self.ledger.refused(target, connection.life, &format!("a fetch: {other}"));
                             return None;
                         }
                     }
+                }
+            }
+            for target in lost {
+                if let Ok(first) = first_offset(connection, &self.ledger, target).await? {
+                    self.ledger.starts_at(target, connection.life, first);
+                    positions.insert(target, first);
                 }
             }
             self.pause(2_000).await;

@@ -56,6 +56,12 @@ pub(crate) struct Tally {
     pub(crate) commits: u64,
     pub(crate) offsets: u64,
     pub(crate) generations: u64,
+    /// Changes of configs that were acknowledged, reads of the whole compacted topic, rounds of compaction.
+    pub(crate) changes: u64,
+    pub(crate) tables: u64,
+    pub(crate) rounds: u64,
+    /// Partitions that came back, or were read, with less at the front by themselves.
+    pub(crate) retained: u64,
 }
 
 impl Tally {
@@ -74,6 +80,10 @@ impl Tally {
         self.commits += other.commits;
         self.offsets += other.offsets;
         self.generations += other.generations;
+        self.changes += other.changes;
+        self.tables += other.tables;
+        self.rounds += other.rounds;
+        self.retained += other.retained;
     }
 }
 
@@ -126,6 +136,8 @@ pub(crate) enum Name {
 pub(crate) struct Shape {
     pub(crate) partitions: i32,
     pub(crate) fsync: bool,
+    /// It lets go of its oldest segments by itself.
+    pub(crate) retains: bool,
 }
 
 /// How a process of the broker ended.
@@ -340,7 +352,7 @@ impl Ledger {
         let partition = &topic.partitions[usize::try_from(target.index).unwrap()];
         let excused = offset < partition.log_start_asked || !topic.fsync || life != book.life || book.faulty;
         assert!(excused, "{target:?}: a consumer has read up to {offset}, and is told that is out of range");
-        partition.log_start_asked
+        partition.log_start_told()
     }
 
     // ---- deleting records ----
@@ -357,6 +369,23 @@ impl Ledger {
         }
     }
 
+    /// Whether records of it may go by themselves.
+    pub(crate) fn retains(&self, target: Target) -> bool {
+        self.0.borrow_mut().partition(target).is_some_and(|partition| partition.retains)
+    }
+
+    /// A healthy broker says that a partition starts here now, further on than before.
+    pub(crate) fn starts_at(&self, target: Target, life: u64, offset: i64) {
+        let mut book = self.0.borrow_mut();
+        let now = life == book.life;
+        let Some(partition) = book.partition(target).filter(|_| now) else { return };
+        assert!(
+            offset <= partition.log_start_asked,
+            "{target:?}: starts at {offset}, which nobody asked for"
+        );
+        partition.log_start = partition.log_start.max(offset);
+    }
+
     // ---- recovery ----
 
     /// All that a partition of a broker that came back holds.
@@ -367,11 +396,13 @@ impl Ledger {
         let orders: Vec<(u64, Order)> = sent.map(|sent| (sent.number, sent.order)).collect();
         let topic = book.topics.get_mut(&target.topic).expect("a topic that is there");
         let partition = &mut topic.partitions[usize::try_from(target.index).unwrap()];
+        let retained = partition.retains && log_start > partition.log_start;
         let promised = partition.check_recovered(target, log_start, log_end, &all);
         let from_the_first = log_start == 0 && topic.fsync && !partition.refused;
         check_order(target, &orders, from_the_first);
         book.tally.recovered += all.len() as u64;
         book.tally.promised += promised;
+        book.tally.retained += u64::from(retained);
     }
 
     /// The files of a broker that came back and has taken nothing yet: batches of this partition, and zeroes.
@@ -402,7 +433,7 @@ impl Book {
 
     fn topic_is_there(&mut self, name: &str, id: Uuid, shape: Shape) {
         assert!(!self.deleted.contains(&id.0), "topic {name} has an id that was deleted");
-        let partitions = (0..shape.partitions).map(|_| Partition::default()).collect();
+        let partitions = (0..shape.partitions).map(|_| Partition::new(shape.retains)).collect();
         let before = self.topics.insert(id.0, Topic { name: name.into(), fsync: shape.fsync, partitions });
         assert!(before.is_none(), "topic {name} has another topic's id");
         self.names.insert(name.into(), Name::Present(id));

@@ -9,7 +9,9 @@
 mod administering;
 mod client;
 mod committing;
+mod compacting;
 mod consuming;
+mod keeping;
 mod ledger;
 mod partition;
 mod plan;
@@ -103,6 +105,8 @@ fn nothing_promised_is_lost_and_nothing_else_comes_back() {
                 && total.read >= 50 * count
         );
         assert!(total.commits >= 5 * count && total.offsets >= count && total.generations >= count / 3);
+        assert!(total.changes >= count / 4 && total.tables >= count / 2 && total.rounds >= count / 4);
+        assert!(total.retained >= count / 10, "too little was let go of");
     }
 }
 

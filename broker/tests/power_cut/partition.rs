@@ -3,7 +3,6 @@
 use crate::ledger::{Ended, Target};
 use std::collections::{BTreeMap, HashMap};
 
-#[derive(Default)]
 pub(crate) struct Partition {
     /// By base offset.
     known: BTreeMap<i64, Known>,
@@ -12,6 +11,8 @@ pub(crate) struct Partition {
     /// Records below are deleted; below `log_start_asked` they may be.
     pub(crate) log_start: i64,
     pub(crate) log_start_asked: i64,
+    /// It lets go of records by itself: any may be deleted.
+    pub(crate) retains: bool,
     /// It has refused something, or may have, being offline after a fault or short of space.
     pub(crate) refused: bool,
     /// The power was cut since the partition was last checked.
@@ -46,6 +47,24 @@ pub(crate) struct Found {
 }
 
 impl Partition {
+    pub(crate) fn new(retains: bool) -> Self {
+        Self {
+            known: BTreeMap::new(),
+            places: HashMap::new(),
+            log_start: 0,
+            log_start_asked: if retains { i64::MAX } else { 0 },
+            retains,
+            refused: false,
+            power_was_cut: false,
+            checked: false,
+        }
+    }
+
+    /// Where a consumer that is out of range goes on.
+    pub(crate) fn log_start_told(&self) -> i64 {
+        if self.retains { self.log_start } else { self.log_start_asked }
+    }
+
     pub(crate) fn ended(&mut self, how: Ended) {
         self.checked = false;
         match how {
@@ -128,7 +147,7 @@ impl Partition {
             self.learn(target, found, Promise::Strong);
         }
         self.log_start = log_start;
-        self.log_start_asked = log_start;
+        self.log_start_asked = if self.retains { i64::MAX } else { log_start };
         self.power_was_cut = false;
         self.checked = true;
         promised

@@ -26,6 +26,10 @@ pub(crate) struct Plan {
     pub(crate) admin: bool,
     /// Records are deleted from the front of partitions.
     pub(crate) deletes: bool,
+    /// Some topics let go of their oldest segments by themselves.
+    pub(crate) retains: bool,
+    /// There is a compacted topic, whose configs change.
+    pub(crate) compacts: bool,
     /// One in this many pieces on the network resets its connection; 0: none.
     pub(crate) resets: u64,
     pub(crate) lives: Vec<Life>,
@@ -67,6 +71,7 @@ impl Plan {
         let mut lives: Vec<Life> = (0..count(&mut random, 2, 5)).map(|_| Life::draw(&mut random)).collect();
         // Of its own, so that the seeds of former plans stay what they were.
         let mut fullness = Random::new(seed ^ 0x6675_6c6c);
+        let mut upkeep = Random::new(seed ^ 0x7570_6b65);
         for life in &mut lives {
             life.full = life.fault.is_none() && fullness.one_in(8);
         }
@@ -81,6 +86,8 @@ impl Plan {
             consumers: usize::try_from(count(&mut random, 0, 2)).unwrap(),
             admin: random.one_in(2),
             deletes: random.one_in(3),
+            retains: upkeep.one_in(4),
+            compacts: upkeep.one_in(4),
             resets: if random.one_in(3) { 200 } else { 0 },
             groups: usize::try_from(count(&mut random, 0, 2)).unwrap(),
             lives,
@@ -104,6 +111,8 @@ impl Plan {
         }
         with(&|plan| plan.admin = false);
         with(&|plan| plan.deletes = false);
+        with(&|plan| plan.retains = false);
+        with(&|plan| plan.compacts = false);
         with(&|plan| plan.resets = 0);
         with(&|plan| plan.consumers = 0);
         with(&|plan| plan.groups = 0);
@@ -157,12 +166,9 @@ impl fmt::Display for Plan {
         } = self;
         write!(f, "seed={seed} shards={shards} dirs={dirs} topics={topics} partitions={partitions} ")?;
         write!(f, "idempotent={idempotent} plain={plain} consumers={consumers} groups={groups} ")?;
-        write!(
-            f,
-            "admin={} deletes={} resets={resets} lives=",
-            u8::from(self.admin),
-            u8::from(self.deletes)
-        )?;
+        let flag = u8::from;
+        write!(f, "admin={} deletes={} ", flag(self.admin), flag(self.deletes))?;
+        write!(f, "retains={} compacts={} resets={resets} lives=", flag(self.retains), flag(self.compacts))?;
         for (at, life) in self.lives.iter().enumerate() {
             let end = match life.end {
                 End::Power => 'p',
@@ -227,6 +233,8 @@ impl FromStr for Plan {
             groups: value("groups").map_or(Ok(0), number)?,
             admin: value("admin")? == "1",
             deletes: value("deletes")? == "1",
+            retains: value("retains").is_ok_and(|value| value == "1"),
+            compacts: value("compacts").is_ok_and(|value| value == "1"),
             resets: number(value("resets")?)?,
             lives: lives.map(life).collect::<Result<_, _>>()?,
         })

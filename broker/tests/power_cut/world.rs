@@ -3,7 +3,9 @@
 use crate::administering::{Admin, check};
 use crate::client::Door;
 use crate::committing::{self, Committer};
+use crate::compacting::{self, Table};
 use crate::consuming::Consumer;
+use crate::keeping::Keeper;
 use crate::ledger::{Ended, Ledger, Tally, Target};
 use crate::plan::{End, FAULTS, Life, Plan};
 use crate::producing::{Kind, Producer};
@@ -29,6 +31,7 @@ pub(crate) struct World {
     machine: MachineId,
     clients: (MachineId, ActorId),
     ledger: Ledger,
+    table: Table,
     /// Where the clients wait to be connected, and where the checker does.
     door: Door,
     checkers_door: Door,
@@ -85,6 +88,7 @@ impl World {
             machine,
             clients: (clients, actor),
             ledger: Ledger::default(),
+            table: Table::default(),
             door: Door::default(),
             checkers_door: Door::default(),
             stopping: Rc::default(),
@@ -114,6 +118,7 @@ impl World {
                 topics: self.plan.topics,
                 partitions: self.plan.partitions,
                 deletes: self.plan.admin,
+                retains: self.plan.retains,
             }
             .run(),
         );
@@ -153,6 +158,21 @@ impl World {
             };
             self.spawn_client(&shard, committer.run());
         }
+        if self.plan.compacts {
+            self.start_keeper(&shard, random(500));
+        }
+    }
+
+    fn start_keeper(&mut self, shard: &Shard, random: Random) {
+        let keeper = Keeper {
+            shard: shard.clone(),
+            door: self.door.clone(),
+            ledger: self.ledger.clone(),
+            random,
+            stopping: self.stopping.clone(),
+            table: self.table.clone(),
+        };
+        self.spawn_client(shard, keeper.run());
     }
 
     fn spawn_client(&self, shard: &Shard, client: impl Future<Output = ()> + 'static) {
@@ -301,6 +321,8 @@ impl World {
     }
 
     fn end(&mut self, how: impl FnOnce(&mut Sim, MachineId)) {
+        let rounds: u64 = self.brokers.iter().map(|broker| broker.cleaner_figures().runs).sum();
+        self.tally(|tally| tally.rounds += rounds);
         self.brokers.clear();
         how(&mut self.sim, self.machine);
         self.sim.clear_faults(self.machine);
@@ -341,8 +363,9 @@ impl World {
         // A door of its own: who checked the process before is not let in any more.
         self.checkers_door = Door::default();
         let (door, ledger, told) = (self.checkers_door.clone(), self.ledger.clone(), progress.clone());
+        let table = self.table.clone();
         self.sim.shard(self.clients.1).spawn(async move {
-            if Box::pin(check(door, ledger)).await.is_some() {
+            if Box::pin(check(door, ledger, table)).await.is_some() {
                 told.checked.set(true);
             }
         });
@@ -441,8 +464,9 @@ impl World {
             return;
         }
         let mut partitions: Vec<_> = self.brokers.iter().flat_map(Broker::partitions).collect();
-        // Nobody deletes what groups keep.
-        partitions.retain(|partition| **partition.topic() != *committing::TOPIC);
+        // Nobody deletes what groups keep, nor from a compacted topic.
+        partitions
+            .retain(|partition| ![committing::TOPIC, compacting::TOPIC].contains(&&**partition.topic()));
         if partitions.is_empty() {
             return;
         }
@@ -470,6 +494,8 @@ impl World {
             "offsets.topic.num.partitions=2".to_owned(),
             "group.initial.rebalance.delay.ms=2".to_owned(),
             "group.min.session.timeout.ms=1".to_owned(),
+            format!("log.cleaner.backoff.ms={}", if self.plan.compacts { 2 } else { 15_000 }),
+            format!("log.retention.check.interval.ms={}", if self.plan.retains { 10 } else { 300_000 }),
         ] {
             settings.set_pair(&pair, Source::CommandLine).unwrap();
         }
