@@ -1,6 +1,7 @@
 """The few requests a recovery needs, in Kafka's bytes: versions that ringlog and Apache Kafka 4 both serve, none of them flexible."""
 
 import struct
+import time
 
 PRODUCE, FETCH, CREATE_TOPICS = 0, 1, 19
 NO_ERROR, TOPIC_ALREADY_EXISTS = 0, 36
@@ -38,13 +39,14 @@ def varint(number):
 
 
 def batch(count, size):
-    """A record batch v2 of `count` records with values of `size` bytes."""
+    """A record batch v2 of `count` records with values of `size` bytes, of now: older ones would be deleted by retention meanwhile."""
+    now = int(time.time() * 1000)
     value = b"x" * size
     records = bytearray()
     for index in range(count):
         record = bytes(1) + varint(0) + varint(index) + b"\x01" + varint(size) + value + b"\0"
         records += varint(len(record)) + record
-    checked = struct.pack(">hiqqqhii", 0, count - 1, 1000, 1000, -1, -1, -1, count) + records
+    checked = struct.pack(">hiqqqhii", 0, count - 1, now, now, -1, -1, -1, count) + records
     return struct.pack(">qiibI", 0, 9 + len(checked), -1, 2, crc32c(checked)) + checked
 
 
