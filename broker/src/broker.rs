@@ -60,7 +60,8 @@ struct Inner {
     dirs: RefCell<Option<Arc<DataDirs>>>,
     cache: Cache,
     image: RefCell<Arc<Image>>,
-    topic_configs: RefCell<HashMap<[u8; 16], Arc<TopicConfig>>>,
+    /// What topics run with, by what was set on them: of ten thousand, most have nothing of their own.
+    topic_configs: RefCell<HashMap<BTreeMap<String, String>, Arc<TopicConfig>>>,
     partitions: RefCell<BTreeMap<PartitionId, Partition>>,
     /// Partitions being opened, or waiting to be; those really in it; and those being removed.
     opening: RefCell<BTreeSet<PartitionId>>,
@@ -260,9 +261,13 @@ impl Broker {
 
     /// What a topic runs with.
     pub fn topic_config(&self, topic: &Topic) -> Arc<TopicConfig> {
-        let mut configs = self.0.topic_configs.borrow_mut();
-        let resolve = || Arc::new(TopicConfig::resolve(&self.settings(), &topic.configs));
-        configs.entry(topic.id.0).or_insert_with(resolve).clone()
+        let mut known = self.0.topic_configs.borrow_mut();
+        if let Some(config) = known.get(&topic.configs) {
+            return config.clone();
+        }
+        let config = Arc::new(TopicConfig::resolve(&self.settings(), &topic.configs));
+        known.insert(topic.configs.clone(), config.clone());
+        config
     }
 
     /// A partition this shard owns and has open.

@@ -6,7 +6,7 @@
 
 use super::Broker;
 use crate::calls::{Answer, Call};
-use crate::cluster::Image;
+use crate::cluster::Topic;
 use crate::group::{
     Coordinator, Effect, GroupAnswer, GroupRequest, Listed, Now, OFFSETS_TOPIC, Then, Ticket, append_failure,
     partition_for, record::GroupRecord,
@@ -22,7 +22,7 @@ use ringlog_engine::shard::ShardId;
 use ringlog_engine::shard::sync::{Event, Receiver, Sender, oneshot};
 use ringlog_wire::ErrorCode;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -221,25 +221,18 @@ impl Broker {
     }
 
     /// Topics have gone: the offsets in them are forgotten before anybody hears that they have.
-    pub(super) async fn forget_offsets(&self, before: &Image, now: &Image) {
-        let gone: Vec<&Arc<str>> = before
-            .topics()
-            .filter(|topic| now.topic_by_id(topic.id).is_none())
-            .map(|topic| &topic.name)
-            .collect();
+    pub(super) async fn forget_offsets(&self, gone: &[Arc<Topic>]) {
         if gone.is_empty() {
             return;
         }
+        let gone: BTreeSet<&str> = gone.iter().map(|topic| &*topic.name).collect();
         let mut forgotten = Vec::new();
         for coordinating in self.coordinating() {
             if coordinating.progress.get() != Progress::Serving {
                 continue;
             }
             let mut effects = Vec::new();
-            coordinating
-                .coordinator
-                .borrow()
-                .forget(|topic| gone.iter().any(|name| ***name == *topic), &mut effects);
+            coordinating.coordinator.borrow().forget(|topic| gone.contains(topic), &mut effects);
             if !effects.is_empty() {
                 self.carry_out(&coordinating, effects);
                 forgotten.push(coordinating.partition.all_acknowledged(self.deadline()));

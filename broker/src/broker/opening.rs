@@ -8,6 +8,7 @@ use crate::group::OFFSETS_TOPIC;
 use crate::partition::{Lead, Partition, PartitionId, log_config};
 use ringlog_engine::log::{Log, LogConfig, LogDir, OpenError, Recovered};
 use ringlog_engine::shard::ShardId;
+use ringlog_wire::Uuid;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,29 +18,26 @@ use std::sync::Arc;
 const OPENING_MAX: usize = 64;
 
 impl Broker {
-    /// Goes by a new image: returns when this shard has opened what it owns of it and let go of what is gone.
+    /// Goes by a new image: returns when this shard has opened what it owns of it and let go of what is gone. Only topics that have changed
+    /// are looked at: there may be ten thousand others.
     pub async fn apply(&self, image: Arc<Image>) {
-        let wanted: BTreeSet<PartitionId> = self.owned(&image);
-        let gone: Vec<Partition> =
-            self.partitions().into_iter().filter(|partition| !wanted.contains(&partition.id())).collect();
+        let before = std::mem::replace(&mut *self.0.image.borrow_mut(), image.clone());
+        let changed = image.unlike(&before);
+        let gone: Vec<Arc<Topic>> =
+            before.unlike(&image).into_iter().filter(|topic| image.topic_by_id(topic.id).is_none()).collect();
+        let new: Vec<PartitionId> = changed.iter().flat_map(|topic| self.own(topic)).collect();
         let new: Vec<PartitionId> = {
             let open = self.0.partitions.borrow();
             let opening = self.0.opening.borrow();
             // What is offline stays so until the broker starts again.
             let is_new =
-                |id: &&PartitionId| !open.contains_key(id) && !opening.contains(id) && !self.is_offline(**id);
-            wanted.iter().filter(is_new).copied().collect()
+                |id: &PartitionId| !open.contains_key(id) && !opening.contains(id) && !self.is_offline(*id);
+            new.into_iter().filter(is_new).collect()
         };
         self.0.opening.borrow_mut().extend(new.iter().copied());
-        self.0.topic_configs.borrow_mut().clear();
-        let before = std::mem::replace(&mut *self.0.image.borrow_mut(), image.clone());
         self.forget_offline();
-        let dynamic = image.dynamic(self.0.config.node_id);
-        if *self.settings().dynamic() != dynamic {
-            *self.0.settings.borrow_mut() = Arc::new(self.0.config.settings.with(dynamic));
-        }
-        self.configure(&image);
-        for partition in gone {
+        self.configure(&image, &changed);
+        for partition in gone.iter().flat_map(|topic| self.own(topic)).filter_map(|id| self.partition(id)) {
             self.0.partitions.borrow_mut().remove(&partition.id());
             partition.retire();
             self.stop_coordinating(partition.id());
@@ -51,7 +49,7 @@ impl Broker {
                 this.0.changed.notify();
             });
         }
-        self.forget_offsets(&before, &image).await;
+        self.forget_offsets(&gone).await;
         // A topic made anew under a former name gets the folder of that name: it must be free.
         while self.0.removing.get() > 0 {
             self.0.changed.next().await;
@@ -69,8 +67,12 @@ impl Broker {
                 this.0.changed.notify();
             });
         }
-        while wanted.iter().any(|id| self.0.opening.borrow().contains(id)) {
-            self.0.changed.next().await;
+        // Others may have been on their way before.
+        let opening: Vec<PartitionId> = self.0.opening.borrow().iter().copied().collect();
+        for id in opening {
+            while self.0.opening.borrow().contains(&id) && image.topic_by_id(Uuid(id.topic)).is_some() {
+                self.0.changed.next().await;
+            }
         }
     }
 
@@ -108,22 +110,33 @@ impl Broker {
     }
 
     pub(super) fn owned(&self, image: &Image) -> BTreeSet<PartitionId> {
-        let own = self.0.shard.id();
-        let partitions = image.topics().flat_map(|topic| {
-            let indexes = 0..i32::try_from(topic.partitions.len()).expect("indexes are 32 bits");
-            indexes.map(|index| PartitionId::new(topic.id, index))
-        });
-        partitions.filter(|id| self.owner(*id) == own).collect()
+        image.topics().flat_map(|topic| self.own(topic)).collect()
     }
 
-    /// Topics' configs may have changed.
-    fn configure(&self, image: &Image) {
-        for partition in self.0.partitions.borrow().values() {
-            if let Some(topic) = image.topic(partition.topic()) {
-                let config = self.topic_config(topic);
-                if *config != *partition.config() {
-                    partition.configure(config);
-                }
+    /// The partitions of a topic that are this shard's.
+    fn own(&self, topic: &Topic) -> impl Iterator<Item = PartitionId> + use<'_> {
+        let (id, own) = (topic.id, self.0.shard.id());
+        let indexes = 0..i32::try_from(topic.partitions.len()).expect("indexes are 32 bits");
+        indexes.map(move |index| PartitionId::new(id, index)).filter(move |id| self.owner(*id) == own)
+    }
+
+    /// Configs of these topics, or of the broker, may have changed.
+    fn configure(&self, image: &Image, changed: &[Arc<Topic>]) {
+        self.0.topic_configs.borrow_mut().clear();
+        let dynamic = image.dynamic(self.0.config.node_id);
+        if *self.settings().dynamic() == dynamic {
+            changed.iter().for_each(|topic| self.configure_topic(topic));
+        } else {
+            *self.0.settings.borrow_mut() = Arc::new(self.0.config.settings.with(dynamic));
+            image.topics().for_each(|topic| self.configure_topic(topic));
+        }
+    }
+
+    fn configure_topic(&self, topic: &Topic) {
+        for partition in self.own(topic).filter_map(|id| self.partition(id)) {
+            let config = self.topic_config(topic);
+            if *config != *partition.config() {
+                partition.configure(config);
             }
         }
     }
@@ -145,7 +158,7 @@ impl Broker {
 
     async fn open(&self, id: PartitionId) {
         let image = self.image();
-        let Some(topic) = image.topic_by_id(ringlog_wire::Uuid(id.topic)) else { return };
+        let Some(topic) = image.topic_by_id(Uuid(id.topic)) else { return };
         let Some(state) = topic.partition(id.index) else { return };
         let config = self.topic_config(topic);
         let dirs = self.0.dirs.borrow().clone().expect("directories come before the first image");

@@ -63,6 +63,17 @@ impl Image {
         self.topics.values()
     }
 
+    /// Topics that are not in another image, or are others or otherwise there, in name order: those of an image that was made from the other
+    /// by a change are told by their address alone.
+    pub fn unlike(&self, other: &Self) -> Vec<Arc<Topic>> {
+        let mut others = other.topics().peekable();
+        let is_unlike = |topic: &&Arc<Topic>| {
+            while others.next_if(|one| one.name < topic.name).is_some() {}
+            !others.peek().is_some_and(|one| Arc::ptr_eq(one, topic))
+        };
+        self.topics().filter(is_unlike).cloned().collect()
+    }
+
     /// Configs set while they ran for this broker, and for all.
     pub fn dynamic(&self, broker: i32) -> Dynamic {
         let of = |broker: Option<i32>| self.broker_configs.get(&broker).cloned().unwrap_or_default();
@@ -211,6 +222,32 @@ mod tests {
             partitions: vec![partition; partitions],
             configs: BTreeMap::from([("retention.ms".into(), "1".into())]),
         }
+    }
+
+    #[test]
+    fn what_a_change_touched_is_unlike_what_was() {
+        let before = image(&[topic("b", 1, 1), topic("d", 2, 1), topic("f", 3, 1)]);
+        let check = |records: &[Record], new: &[&str], old: &[&str]| {
+            let mut after = before.clone();
+            records.iter().for_each(|record| after.apply(record).expect("the record fits"));
+            let names = |topics: Vec<Arc<Topic>>| -> Vec<String> {
+                topics.iter().map(|topic| topic.name.to_string()).collect()
+            };
+            assert_eq!((names(after.unlike(&before)), names(before.unlike(&after))), {
+                let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+                (owned(new), owned(old))
+            });
+        };
+        let remove = |id: u8| Record::RemoveTopic { topic: Uuid([id; 16]) };
+        check(&[], &[], &[]);
+        check(&[Record::ProducerIds { next: 7 }], &[], &[]);
+        check(&[topic("a", 4, 1), topic("e", 5, 1), topic("g", 6, 1)], &["a", "e", "g"], &[]);
+        check(&[remove(1), remove(3)], &[], &["b", "f"]);
+        check(&[remove(2), topic("d", 7, 1)], &["d"], &["d"]);
+        let set = configs(&[("retention.ms", Some("2"))]);
+        check(&[Record::TopicConfigs { topic: Uuid([2; 16]), configs: set }], &["d"], &["d"]);
+        check(&[Record::Started], &["b", "d", "f"], &["b", "d", "f"]);
+        assert_eq!(before.unlike(&Image::default()).len(), 3);
     }
 
     fn configs(all: &[(&str, Option<&str>)]) -> BTreeMap<String, Option<String>> {

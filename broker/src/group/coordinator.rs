@@ -239,10 +239,9 @@ impl Coordinator {
         };
         let (subscribed, free): (Vec<_>, Vec<_>) =
             topics.into_iter().partition(|(topic, _)| entry.group.is_subscribed(topic));
-        let asked = |topic: &str, partition| {
-            free.iter().any(|(name, indexes)| name == topic && indexes.contains(&partition))
-        };
-        let records = entry.tombstones(id, |topic, partition| asked(topic, partition));
+        let asked: BTreeSet<(&str, i32)> =
+            free.iter().flat_map(|(topic, rest)| rest.iter().map(|index| (topic.as_str(), *index))).collect();
+        let records = entry.tombstones(id, |topic, partition| asked.contains(&(topic, partition)));
         let answer = GroupAnswer::OffsetsDeleted(subscribed.into_iter().map(|(topic, _)| topic).collect());
         out.push(Effect::Append(records, Then::Answer(ticket, answer)));
     }
