@@ -66,6 +66,8 @@ struct Inner {
     /// Partitions being opened, or waiting to be; those really in it; and those being removed.
     opening: RefCell<BTreeSet<PartitionId>>,
     opening_now: Cell<usize>,
+    /// Logs being closed.
+    closing_now: Cell<usize>,
     removing: Cell<usize>,
     offline: RefCell<OfflineParts>,
     recovery: RefCell<Recovery>,
@@ -165,6 +167,7 @@ impl Broker {
             partitions: RefCell::default(),
             opening: RefCell::default(),
             opening_now: Cell::new(0),
+            closing_now: Cell::new(0),
             removing: Cell::new(0),
             offline: RefCell::default(),
             recovery: RefCell::default(),
@@ -393,10 +396,22 @@ impl Broker {
         self.settle().await;
         let partitions = std::mem::take(&mut *self.0.partitions.borrow_mut());
         for partition in partitions.into_values() {
-            partition.retire();
-            if let Err(error) = partition.log().clone().close().await {
-                eprintln!("ERROR close partition {partition:?}: {error}");
+            while self.0.closing_now.get() >= CLOSING_MAX {
+                self.0.changed.next().await;
             }
+            self.0.closing_now.set(self.0.closing_now.get() + 1);
+            let this = self.clone();
+            self.0.shard.spawn(async move {
+                partition.retire();
+                if let Err(error) = partition.log().clone().close().await {
+                    eprintln!("ERROR close partition {partition:?}: {error}");
+                }
+                this.0.closing_now.set(this.0.closing_now.get() - 1);
+                this.0.changed.notify();
+            });
+        }
+        while self.0.closing_now.get() > 0 {
+            self.0.changed.next().await;
         }
         self.0.stage.set(Stage::Closed);
     }
@@ -620,6 +635,9 @@ const FRAME_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Lines about closed connections, at most: a client that misbehaves in ever new ways does not fill the log.
 const SAID_MAX: usize = 1000;
+
+/// Logs closed at the same time: each waits for some syncs, which are shared.
+const CLOSING_MAX: usize = 64;
 
 /// How long requests in hand may take when the broker stops.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
