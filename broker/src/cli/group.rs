@@ -121,7 +121,9 @@ fn describe(Named { name, broker }: &Named) -> Result<(), Failure> {
         let lag = at.zip(end).map(|(at, end)| (end - at).max(0));
         let seconds = match at {
             // Where the next record has been deleted, the first one that is there comes next.
-            Some(at) if lag > Some(0) => age(&mut client, partition, at.max(starts[partition]))?,
+            Some(at) if lag > Some(0) => {
+                age(&mut client, partition, at.max(starts.get(partition).copied().unwrap_or(at)))?
+            }
             _ => lag.map(|_| Duration::ZERO),
         };
         let number = |number: Option<i64>| number.map_or("-".to_owned(), |number| number.to_string());
