@@ -17,7 +17,7 @@ const PLANTED: &[(Plant, u64)] = &[
     (Plant::RetryAFailedSync, 800),
     (Plant::RepliesOutOfOrder, 20),
     (Plant::HighWatermarkPastDurable, 400),
-    (Plant::BuildOnWhatWasNotSynced, 80),
+    (Plant::BuildOnWhatWasNotSynced, 500),
     (Plant::ForgetTheProducers, 20),
     (Plant::SkipTheMetadataSync, 20),
     (Plant::TakeOverAnotherTopicsFolder, 300),
