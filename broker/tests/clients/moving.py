@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from cases import case, checked, equal, main
@@ -202,6 +202,18 @@ def record_count(folder):
     return sum(batch["count"] for batch in batches(folder))
 
 
+def watermarks(consumer, place):
+    """Where a partition begins and ends. A broker that has just started may not lead it yet."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            return consumer.get_watermark_offsets(place, 30)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() > deadline:
+                raise
+            consumer.poll(0.1)
+
+
 def read(broker, committed):
     """All records of all topics, with everything a consumer is told of them, and where each partition begins and ends."""
     consumer = Consumer({
@@ -217,7 +229,7 @@ def read(broker, committed):
     })
     topics = sorted(name for name in consumer.list_topics(timeout=30).topics if not name.startswith("__"))
     places = [TopicPartition(topic, partition) for topic in topics for partition in range(PARTITIONS)]
-    marks = {(place.topic, place.partition): consumer.get_watermark_offsets(place, 30) for place in places}
+    marks = {(place.topic, place.partition): watermarks(consumer, place) for place in places}
     consumer.assign([TopicPartition(topic, partition, low) for (topic, partition), (low, _) in marks.items()])
     records = {place: [] for place in marks}
     ended = set()
