@@ -40,6 +40,15 @@ pub fn decode(batch: &Bytes, bytes_max: usize) -> Result<Vec<Record>, RecordsErr
     if body.is_empty() { Ok(records) } else { Err(RecordsError::Malformed) }
 }
 
+/// The first record of a batch that is not compressed, without a look at the others; `None` if there is none.
+pub fn first(batch: &Bytes) -> Option<Record> {
+    let header = Header::parse(batch).ok()?;
+    if header.codec() != Some(Codec::None) || batch.len() < header.total_len() {
+        return None;
+    }
+    read_record(&mut batch.slice(HEADER_LEN..header.total_len()), &header).ok()
+}
+
 /// Why records cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordsError {
@@ -358,6 +367,20 @@ mod tests {
         builder.push(999, None, Some(&[b'x'; 10_000]), &[]);
         builder.push(2000, Some(b""), None, &[]);
         builder.build()
+    }
+
+    #[test]
+    fn the_first_record_is_that_of_the_whole_batch() {
+        for codec in [Codec::None, Codec::Zstd] {
+            let mut builder = Builder::new(codec);
+            builder.push(5, Some(b"key"), Some(b"first"), &[]);
+            builder.push(6, None, Some(b"second"), &[]);
+            let batch = builder.build();
+            let whole = decode(&batch, 1 << 20).unwrap().swap_remove(0);
+            let expected = (codec == Codec::None).then_some(whole);
+            assert_eq!(first(&batch), expected, "{codec:?}");
+            assert_eq!(first(&batch.slice(..batch.len() - 1)), None, "cut short");
+        }
     }
 
     #[test]

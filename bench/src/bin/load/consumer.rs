@@ -4,8 +4,7 @@ use crate::connection::Connection;
 use crate::histograms::Latencies;
 use crate::plan::Plan;
 use crate::request::due_of;
-use bytes::Bytes;
-use ringlog_engine::batch::{self, Codec, HEADER_LEN};
+use ringlog_engine::{batch, records};
 use ringlog_wire::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
 use ringlog_wire::{ApiKey, ErrorCode, Message, Part, Reader, ResponseHeader, encode_request};
 use std::io;
@@ -74,7 +73,7 @@ impl Consumer {
         &mut self,
         plan: &Plan,
         now: impl Fn() -> u64,
-        latencies: Option<&mut Latencies>,
+        mut latencies: Option<&mut Latencies>,
     ) -> io::Result<Option<Fetched>> {
         let Some(frame) = self.connection.frame() else { return Ok(None) };
         let mut reader = Reader::new(&frame);
@@ -85,7 +84,6 @@ impl Consumer {
         let response = FetchResponse::decode(&mut reader, VERSION).map_err(io::Error::other)?;
         let mut fetched = Fetched { asked: self.asked, ..Fetched::default() };
         let now = now();
-        let mut latencies = latencies;
         // In another order than asked, perhaps: Kafka turns those with news to the end.
         for answer in response.responses.iter().flat_map(|topic| &topic.partitions) {
             if answer.error_code != ErrorCode::None {
@@ -111,8 +109,8 @@ impl Consumer {
                 fetched.records += u64::try_from(header.next_offset() - *next).unwrap_or(0);
                 *next = header.next_offset();
                 if let Some(latencies) = &mut latencies
-                    && header.codec() == Some(Codec::None)
-                    && let Some(due) = first_value(&one).and_then(|value| due_of(&value))
+                    && let Some(value) = records::first(&one).and_then(|record| record.value)
+                    && let Some(due) = due_of(&value)
                 {
                     latencies.note(now.saturating_sub(due));
                 }
@@ -124,30 +122,4 @@ impl Consumer {
         self.records += fetched.records;
         Ok(Some(fetched))
     }
-}
-
-/// The value of a batch's first record.
-fn first_value(batch: &Bytes) -> Option<Bytes> {
-    let mut at = HEADER_LEN;
-    varint(batch, &mut at)?; // length
-    at += 1; // attributes
-    varint(batch, &mut at)?; // timestamp delta
-    varint(batch, &mut at)?; // offset delta
-    let key = varint(batch, &mut at)?;
-    at += usize::try_from(key).unwrap_or(0);
-    let len = usize::try_from(varint(batch, &mut at)?).ok()?;
-    (at + len <= batch.len()).then(|| batch.slice(at..at + len))
-}
-
-fn varint(bytes: &[u8], at: &mut usize) -> Option<i64> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let byte = *bytes.get(*at)?;
-        *at += 1;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some((value >> 1).cast_signed() ^ -(value & 1).cast_signed());
-        }
-    }
-    None
 }
