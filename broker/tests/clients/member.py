@@ -68,6 +68,14 @@ def confluent(bootstrap, topic, group, assignor="cooperative-sticky"):
     consumer.close()
 
 
+def say_polled(consumer, polled):
+    """What a poll of kafka-python or aiokafka, its kin, has brought."""
+    say_owned({one.partition for one in consumer.assignment()})
+    for records in polled.values():
+        for record in records:
+            say_got(record.partition, record.offset, record.value)
+
+
 def kafka_python(bootstrap, topic, group, assignor="roundrobin"):
     from kafka import KafkaConsumer
     from kafka.coordinator.assignors.range import RangePartitionAssignor
@@ -85,10 +93,7 @@ def kafka_python(bootstrap, topic, group, assignor="roundrobin"):
     )
     while not leaving:
         polled = consumer.poll(timeout_ms=POLL_MS)
-        say_owned({one.partition for one in consumer.assignment()})
-        for records in polled.values():
-            for record in records:
-                say_got(record.partition, record.offset, record.value)
+        say_polled(consumer, polled)
         if polled and not holding:
             consumer.commit()
             for one in polled:
@@ -120,10 +125,7 @@ async def aiokafka_member(bootstrap, topic, group, assignor):
     await consumer.start()
     while not leaving:
         got = await consumer.getmany(timeout_ms=POLL_MS)
-        say_owned({one.partition for one in consumer.assignment()})
-        for records in got.values():
-            for record in records:
-                say_got(record.partition, record.offset, record.value)
+        say_polled(consumer, got)
         if got and not holding:
             await consumer.commit()
             for one in got:
