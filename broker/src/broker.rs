@@ -26,7 +26,10 @@ use crate::calls::{Answer, Call, Mesh};
 use crate::cluster::{self, DataDirs, Image, Topic};
 use crate::config::{BrokerConfig, Settings, TopicConfig};
 use crate::metrics::Metrics;
-use crate::net::{CloseReason, Limits, Listeners, NewConnection, Peer, PendingReply, Requests};
+use crate::net::{
+    CloseReason, ConnectionQuotas, Limits, Listeners, NewConnection, Peer, PendingReply, QuotaCounts,
+    Requests,
+};
 use crate::partition::{Acks, Appending, Partition, PartitionId, Waiter};
 use bytes::{Bytes, BytesMut};
 use coordinating::{Coordinators, Questions};
@@ -40,7 +43,7 @@ use ringlog_wire::ErrorCode;
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -91,6 +94,7 @@ struct Inner {
     questions: Questions,
     fetch_memory: Credits,
     listeners: RefCell<Option<Listeners>>,
+    quotas: Arc<ConnectionQuotas>,
     loads: Loads,
     stage: Cell<Stage>,
     request_memory: Credits,
@@ -110,6 +114,8 @@ pub struct Parts {
     pub config: Arc<BrokerConfig>,
     /// Memory for the tails of logs.
     pub cache: Cache,
+    /// The connections of all shards.
+    pub quotas: Arc<ConnectionQuotas>,
 }
 
 /// How far a shard's stop has come.
@@ -146,8 +152,9 @@ impl Broker {
             Credits::new((request_bytes - request_bytes / 4).max(config.request_bytes_max));
         let limits = Limits {
             request_bytes_max: config.request_bytes_max,
-            connections_max: config.connections_max.div_ceil(shards),
+            quotas: parts.quotas.clone(),
             idle: config.connection_idle_ms.map_or(Duration::ZERO, Duration::from_millis),
+            handshake: config.handshake_ms.map_or(Duration::ZERO, Duration::from_millis),
             frame_time_max: FRAME_TIME_MAX,
             overlapping_max: PRODUCES_IN_FLIGHT_MAX,
             request_memory: request_memory.clone(),
@@ -184,6 +191,7 @@ impl Broker {
             coordinators: Coordinators::default(),
             questions: Questions::default(),
             listeners: RefCell::new(None),
+            quotas: parts.quotas,
             loads: Loads::default(),
             stage: Cell::new(Stage::Serving),
             request_memory,
@@ -296,6 +304,11 @@ impl Broker {
     /// Connections of this shard.
     pub fn connection_count(&self) -> usize {
         self.listeners().connection_count()
+    }
+
+    /// What the limits of connections have done, over all shards.
+    pub fn quota_counts(&self) -> QuotaCounts {
+        self.0.quotas.counts()
     }
 
     /// Fetches of this shard's connections that wait for data.
@@ -567,11 +580,14 @@ impl Broker {
     /// Says why a connection was closed, if it was not the client's wish: once for each client and reason.
     fn log_close(&self, peer: &Peer, reason: &CloseReason) {
         let CloseReason::Refused(why) = reason else { return };
-        self.0.metrics.refused_connection();
         let line = format!("client {:?}: connection closed: {why}", peer.client_id.borrow());
+        self.say_once(&peer.address, line);
+    }
+
+    fn say_once(&self, who: &dyn std::fmt::Display, line: String) {
         let mut said = self.0.said.borrow_mut();
         if said.len() < SAID_MAX && said.insert(line.clone()) {
-            eprintln!("{} {line}", peer.address);
+            eprintln!("{who} {line}");
         }
     }
 
@@ -618,7 +634,13 @@ impl Requests for Broker {
         self.0.fetch_memory.is_short()
     }
 
+    fn too_many(&self, address: IpAddr) {
+        let line = "has as many connections as max.connections.per.ip allows: another was closed";
+        self.say_once(&address, format!("{line} ({address})"));
+    }
+
     fn closed(&self, peer: &Peer, reason: &CloseReason) {
+        self.0.metrics.closed(reason);
         self.0.loads.own.store(self.connection_count().saturating_sub(1), Ordering::Relaxed);
         self.log_close(peer, reason);
     }

@@ -10,12 +10,13 @@ mod lag;
 pub use groups::{CommittedTopic, GroupFigures};
 
 use crate::broker::{Broker, CleanerFigures, Recovery};
+use crate::net::{CloseReason, QuotaCounts};
 use crate::partition::PartitionId;
 use lag::{Ages, Place, Times};
 use ringlog_engine::io::Counters;
 use ringlog_wire::{ApiKey, ErrorCode};
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +38,7 @@ struct Counts {
     produced_bytes: Cell<u64>,
     produced_records: Cell<u64>,
     fetched_bytes: Cell<u64>,
-    refused_connections: Cell<u64>,
+    closed: RefCell<BTreeMap<&'static str, u64>>,
     damaged: Cell<u64>,
 }
 
@@ -99,9 +100,9 @@ impl Metrics {
         add(&self.0.damaged, 1);
     }
 
-    /// A connection was closed for what its client did.
-    pub fn refused_connection(&self) {
-        add(&self.0.refused_connections, 1);
+    /// A connection has ended.
+    pub fn closed(&self, reason: &CloseReason) {
+        *self.0.closed.borrow_mut().entry(reason.word()).or_default() += 1;
     }
 }
 
@@ -119,7 +120,8 @@ struct Snapshot {
     produced_bytes: u64,
     produced_records: u64,
     fetched_bytes: u64,
-    refused_connections: u64,
+    closed: BTreeMap<&'static str, u64>,
+    quotas: QuotaCounts,
     damaged: u64,
     offline_directories: usize,
     connections: usize,
@@ -181,7 +183,8 @@ impl Snapshot {
             produced_bytes: counts.produced_bytes.get(),
             produced_records: counts.produced_records.get(),
             fetched_bytes: counts.fetched_bytes.get(),
-            refused_connections: counts.refused_connections.get(),
+            closed: counts.closed.borrow().clone(),
+            quotas: broker.quota_counts(),
             damaged: counts.damaged.get(),
             offline_directories: broker.offline_directories(),
             connections: broker.connection_count(),
@@ -342,18 +345,7 @@ fn exposition(shards: &[Snapshot], lags: &[lag::Lag<'_>], ages: &Ages) -> String
         sum(|s| s.bytes_in),
     );
     out.one("ringlog_network_bytes_sent_total", "counter", "Bytes of answers sent.", sum(|s| s.bytes_out));
-    out.one(
-        "ringlog_connections_refused_total",
-        "counter",
-        "Connections closed for what their client sent.",
-        sum(|s| s.refused_connections),
-    );
-    out.one(
-        "kafka_server_socketservermetrics_connection_count",
-        "gauge",
-        "Open connections.",
-        sum(|s| s.connections as u64),
-    );
+    connections(&mut out, shards);
     out.one(
         "ringlog_fetches_waiting",
         "gauge",
@@ -378,6 +370,30 @@ fn exposition(shards: &[Snapshot], lags: &[lag::Lag<'_>], ages: &Ages) -> String
     groups::groups(&mut out, shards, lags, ages);
     cleaner::cleaner(&mut out, shards);
     out.0
+}
+
+fn connections(out: &mut Text, shards: &[Snapshot]) {
+    let open = shards.iter().map(|shard| shard.connections as u64).sum::<u64>();
+    out.one("kafka_server_socketservermetrics_connection_count", "gauge", "Open connections.", open);
+    let closed = |reason: &str| shards.iter().filter_map(|shard| shard.closed.get(reason)).sum::<u64>();
+    out.one(
+        "ringlog_connections_refused_total",
+        "counter",
+        "Connections closed for what their client sent.",
+        closed("refused"),
+    );
+    let name = "ringlog_connections_closed_total";
+    out.head(name, "counter", "Connections that have ended, by reason.");
+    let reasons: BTreeSet<&str> = shards.iter().flat_map(|shard| shard.closed.keys().copied()).collect();
+    for reason in reasons {
+        out.line(format_args!("{name}{{reason=\"{reason}\"}} {}", closed(reason)));
+    }
+    // The shards share them.
+    let quotas = shards.first().map(|shard| shard.quotas).unwrap_or_default();
+    let name = "ringlog_connections_limited_total";
+    out.head(name, "counter", "Connections closed for max.connections.per.ip, and those that had to wait.");
+    out.line(format_args!("{name}{{how=\"closed\"}} {}", quotas.refused));
+    out.line(format_args!("{name}{{how=\"delayed\"}} {}", quotas.delayed));
 }
 
 fn requests(out: &mut Text, shards: &[Snapshot]) {

@@ -12,6 +12,7 @@ use crate::config::{BrokerConfig, ListenAddress};
 use crate::http;
 use crate::kafka::is_kafkas;
 use crate::metrics::Scrapes;
+use crate::net::ConnectionQuotas;
 use crate::supervisor::Supervisor;
 use ringlog_engine::io::host::{self, Host, IoChoice, Reservation};
 use ringlog_engine::log::Cache;
@@ -41,10 +42,12 @@ pub fn serve(
         "poll" => IoChoice::Poll,
         _ => IoChoice::Auto,
     };
+    let files_max = host::raise_file_limit();
     let host = Host::open(&config.data_dirs, choice).map_err(|error| ServeError(error.to_string()))?;
     let ports: Vec<u16> = addresses.iter().map(SocketAddr::port).collect();
     config.set_bound(&ports, &host_name());
     report(&config, &host, &placement);
+    eprintln!("connections: {} at most, of {files_max} files", connections_max(files_max));
 
     let scrapes = Scrapes::new(placement.shards());
     let http = match &config.http {
@@ -58,6 +61,7 @@ pub fn serve(
     let supervisor = Supervisor::of_environment()
         .map_err(|error| ServeError(format!("NOTIFY_SOCKET names no socket: {error}")))?;
     let process = Process {
+        quotas: ConnectionQuotas::new(&config, connections_max(files_max)),
         config: Arc::new(config),
         addresses,
         stop: stop.clone(),
@@ -80,12 +84,18 @@ pub fn serve(
     results.into_iter().collect()
 }
 
+/// Of the files that the process may open, a part is for its logs: without them nothing could be stored.
+fn connections_max(files_max: usize) -> usize {
+    files_max - files_max / 4
+}
+
 /// What the shards of the process share while they start and stop.
 struct Process<W> {
     config: Arc<BrokerConfig>,
     addresses: Vec<SocketAddr>,
     stop: Stop,
     gate: Gate,
+    quotas: Arc<ConnectionQuotas>,
     /// Hold the ports until every shard listens.
     reservations: Mutex<Vec<Reservation>>,
     scrapes: Arc<Scrapes>,
@@ -102,7 +112,8 @@ async fn serve_shard<W: Write + Send + 'static>(
     let id = shard.id();
     let mesh = Mesh::open(&shard, ends);
     let cache = Cache::new(process.config.cache_bytes / usize::from(mesh.shards()));
-    let broker = Broker::start(Parts { shard, mesh, config: process.config.clone(), cache });
+    let (config, quotas) = (process.config.clone(), process.quotas.clone());
+    let broker = Broker::start(Parts { shard, mesh, config, cache, quotas });
     process.scrapes.serve(&broker);
     let began = broker.shard().now();
     let opening = Rc::new(Cell::new(true));

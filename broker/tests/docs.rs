@@ -97,6 +97,7 @@ fn kind_name(kind: Kind) -> String {
         Kind::OneOf(words) => words.join(" or "),
         Kind::List([]) => "list".into(),
         Kind::List(words) => format!("list of {}", words.join(", ")),
+        Kind::CountByAddress => "list of address:count".into(),
         Kind::Password => "password".into(),
     }
 }

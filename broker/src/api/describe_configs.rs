@@ -8,7 +8,7 @@ use super::config_resources::{
 use crate::cluster::{Topic, check_name};
 use crate::config::{
     BROKER_KEYS, BrokerKey, Changeable, GROUP_KEYS, GroupKey, Kind, Origin, Settings, Source, TOPIC_KEYS,
-    TopicConfig, TopicKey, broker_names, changeable,
+    TopicConfig, TopicKey, broker_names, changeable, listener_key,
 };
 use ringlog_wire::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
@@ -112,7 +112,7 @@ impl Tell<'_> {
         let shown = |name: &str| is_wanted(name) && (named == NamedBroker::This || self.is_set_for_all(name));
         let known =
             BROKER_KEYS.iter().filter(|key| shown(key.name)).map(|key| self.broker_config(key, named));
-        let kept = self.settings.all_without_effect().into_iter().filter(|name| shown(name));
+        let kept = self.settings.beyond_table().into_iter().filter(|name| shown(name));
         Ok(known.chain(kept.map(|name| self.kept_config(name, named))).collect())
     }
 
@@ -135,13 +135,17 @@ impl Tell<'_> {
         DescribeConfigsResourceResult { read_only: changeable(key.name) == Changeable::Not, ..config }
     }
 
-    /// A config of Kafka's that was set and has no effect. What it holds may be secret.
+    /// A config of a listener, or one of Kafka's that was set and has no effect: what that holds may be secret.
     fn kept_config(&self, name: &str, of: NamedBroker) -> DescribeConfigsResourceResult {
         let set = self.set(name, of);
         let (value, source) = set.first().copied().expect("it was set");
-        let kind = if may_be_secret(name) { Kind::Password } else { Kind::Text };
+        let (kind, doc) = match listener_key(name) {
+            Some(key) => (key.kind, key.doc),
+            None if may_be_secret(name) => (Kind::Password, KEPT),
+            None => (Kind::Text, KEPT),
+        };
         let synonyms = set.iter().map(|(value, source)| synonym(name, value, *source)).collect();
-        let config = self.config(name.into(), kind, KEPT, Some(value), source, synonyms);
+        let config = self.config(name.into(), kind, doc, Some(value), source, synonyms);
         DescribeConfigsResourceResult { read_only: changeable(name) == Changeable::Not, ..config }
     }
 

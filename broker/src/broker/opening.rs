@@ -4,6 +4,7 @@ use super::identity::{claim, folder};
 use super::{Broker, Offline, PendingAnswer, Stage};
 use crate::calls::{Answer, Call};
 use crate::cluster::{DataDirs, Image, Topic, sync_file_system};
+use crate::config::ConnectionLimits;
 use crate::group::OFFSETS_TOPIC;
 use crate::partition::{Lead, Partition, PartitionId, log_config};
 use ringlog_engine::log::{Log, LogConfig, LogDir, OpenError, Recovered};
@@ -127,7 +128,9 @@ impl Broker {
         if *self.settings().dynamic() == dynamic {
             changed.iter().for_each(|topic| self.configure_topic(topic));
         } else {
-            *self.0.settings.borrow_mut() = Arc::new(self.0.config.settings.with(dynamic));
+            let settings = Arc::new(self.0.config.settings.with(dynamic));
+            self.0.quotas.set_limits(ConnectionLimits::new(&settings, &self.0.config.listeners));
+            *self.0.settings.borrow_mut() = settings;
             image.topics().for_each(|topic| self.configure_topic(topic));
         }
     }

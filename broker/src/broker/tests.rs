@@ -7,6 +7,7 @@ mod fetching;
 mod grouping;
 mod harness;
 mod inspecting;
+mod limiting;
 mod producing;
 mod recreating;
 mod refusing;

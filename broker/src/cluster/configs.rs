@@ -2,7 +2,8 @@
 
 use super::{Configs, Image, Record, Refusal, check_name};
 use crate::config::{
-    BrokerConfig, Changeable, Kind, Settings, TopicConfig, broker_key, changeable, group_key, list, topic_key,
+    BrokerConfig, Changeable, Kind, Settings, TopicConfig, broker_key, changeable, group_key, list,
+    listener_key, topic_key,
 };
 use ringlog_wire::ErrorCode;
 use std::collections::BTreeMap;
@@ -167,7 +168,8 @@ fn check_broker(broker: Option<i32>, configs: &BTreeMap<String, Option<String>>)
         ));
     }
     for (name, value) in set() {
-        if let Some(Err(refusal)) = broker_key(name).map(|key| key.kind.check(value)) {
+        let key = broker_key(name).or_else(|| listener_key(name));
+        if let Some(Err(refusal)) = key.map(|key| key.kind.check(value)) {
             return refuse(format!("Invalid value {value} for configuration {name}: {refusal}"));
         }
     }

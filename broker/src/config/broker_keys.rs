@@ -60,6 +60,12 @@ pub const BROKER_KEYS: &[BrokerKey] = &[
         "Default of the topic config of the same name.",
     ),
     key(
+        "connections.max.handshake.ms",
+        LONG,
+        "30000",
+        "ringlog's own: a connection whose first request has not come whole after this long is closed, in milliseconds; negative for never.",
+    ),
+    key(
         "connections.max.idle.ms",
         LONG,
         "600000",
@@ -220,7 +226,30 @@ pub const BROKER_KEYS: &[BrokerKey] = &[
         "Default of `segment.bytes`.",
     ),
     key("log.segment.delete.delay.ms", LONG_FROM_ZERO, "60000", "Default of `file.delete.delay.ms`."),
-    key("max.connections", INT_FROM_ZERO, "2147483647", "Connections that may be open at a time."),
+    key(
+        "max.connection.creation.rate",
+        INT_FROM_ZERO,
+        "2147483647",
+        "New connections a second; what comes faster waits, past a burst of one second's number. A listener may have its own: `listener.name.NAME.max.connection.creation.rate`.",
+    ),
+    key(
+        "max.connections",
+        INT_FROM_ZERO,
+        "2147483647",
+        "Connections that may be open at a time, but never more than three quarters of the files the process may open; more wait until one is closed. A listener may have its own: `listener.name.NAME.max.connections`.",
+    ),
+    key(
+        "max.connections.per.ip",
+        INT_FROM_ZERO,
+        "2147483647",
+        "Connections that one address may have open at a time; more are closed.",
+    ),
+    key(
+        "max.connections.per.ip.overrides",
+        Kind::CountByAddress,
+        "",
+        "The same for certain addresses: `ADDRESS:COUNT,..`, the addresses as numbers.",
+    ),
     key(
         "max.incremental.fetch.session.cache.slots",
         INT_FROM_ZERO,
@@ -298,6 +327,18 @@ pub const BROKER_KEYS: &[BrokerKey] = &[
 pub fn broker_key(name: &str) -> Option<&'static BrokerKey> {
     BROKER_KEYS.binary_search_by(|key| key.name.cmp(name)).ok().map(|at| &BROKER_KEYS[at])
 }
+
+/// The config that this name sets for one listener: `listener.name.internal.max.connections`.
+pub fn listener_key(name: &str) -> Option<&'static BrokerKey> {
+    let rest = name.strip_prefix("listener.name.")?;
+    let of_listener = |key: &&&str| {
+        rest.strip_suffix(**key).is_some_and(|listener| listener.len() > 1 && listener.ends_with('.'))
+    };
+    LISTENER_KEYS.iter().find(of_listener).and_then(|key| broker_key(key))
+}
+
+/// Configs that a listener may have of its own.
+const LISTENER_KEYS: &[&str] = &["max.connection.creation.rate", "max.connections"];
 
 #[cfg(test)]
 mod tests {

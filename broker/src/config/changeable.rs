@@ -3,7 +3,7 @@
 //! Those that logs go by take effect at once, on every topic that has none of its own. Others that Apache Kafka 4.3.1
 //! can change and that have no effect here are kept and shown, as they are when a broker is started with them.
 
-use super::broker_keys::broker_key;
+use super::broker_keys::{broker_key, listener_key};
 use super::kept_keys::is_kept;
 use super::topic_keys::TOPIC_KEYS;
 
@@ -26,6 +26,9 @@ pub fn changeable(name: &str) -> Changeable {
         let is_default = TOPIC_KEYS.iter().any(|topic| topic.broker == Some(name));
         return if is_default || LIVE.contains(&name) { Changeable::ForAll } else { Changeable::Not };
     }
+    if listener_key(name).is_some() {
+        return Changeable::ForOne;
+    }
     let kept = |names: &[&str]| names.binary_search(&name).is_ok();
     if kept(KEPT_FOR_ONE) {
         Changeable::ForOne
@@ -38,12 +41,16 @@ pub fn changeable(name: &str) -> Changeable {
     }
 }
 
-/// Configs of the broker alone that are looked at again and again.
+/// Configs of the broker alone that can be changed.
 const LIVE: &[&str] = &[
     "log.cleaner.backoff.ms",
     "log.cleaner.dedupe.buffer.size",
     "log.cleaner.io.buffer.load.factor",
     "log.cleaner.io.max.bytes.per.second",
+    "max.connection.creation.rate",
+    "max.connections",
+    "max.connections.per.ip",
+    "max.connections.per.ip.overrides",
     "producer.id.expiration.ms",
 ];
 
@@ -76,9 +83,6 @@ const KEPT_FOR_ALL: &[&str] = &[
     "leader.replication.throttled.rate",
     "log.cleaner.io.buffer.size",
     "log.cleaner.threads",
-    "max.connection.creation.rate",
-    "max.connections.per.ip",
-    "max.connections.per.ip.overrides",
     "metric.reporters",
     "num.io.threads",
     "num.network.threads",
@@ -121,6 +125,10 @@ mod tests {
             ("sasl.kerberos.min.time.before.relogin", Changeable::ForOne),
             ("log.cleaner.backoff.ms", Changeable::ForAll),
             ("log.retention.hours", Changeable::Not),
+            ("max.connections", Changeable::ForAll),
+            ("listener.name.internal.max.connections", Changeable::ForOne),
+            ("listener.name.max.connections", Changeable::Not),
+            ("connections.max.idle.ms", Changeable::Not),
             ("listeners", Changeable::Not),
             ("ssl.keystore.password", Changeable::Not),
             ("listener.security.protocol.map", Changeable::Not),

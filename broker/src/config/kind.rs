@@ -1,5 +1,6 @@
 //! Types of config values: how each is read, checked and named in DescribeConfigs.
 
+use super::connections::address_and_count;
 use std::fmt;
 
 /// The type of a config, with the range of its values.
@@ -21,6 +22,8 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     /// Words between commas; if any are named here, only those.
     List(&'static [&'static str]),
+    /// Addresses, each with a number: `127.0.0.1:200,::1:100`.
+    CountByAddress,
     /// Text that is not shown.
     Password,
     /// The name of a Java class, which ringlog cannot load: kept, shown, not used.
@@ -71,7 +74,15 @@ impl Kind {
                     refuse(format!("a list out of {}", words.join(", ")))
                 }
             }
-            Self::Text | Self::OneOf(_) | Self::List(_) | Self::Password | Self::Class => Ok(()),
+            Self::CountByAddress if !list(value).all(|entry| address_and_count(entry).is_some()) => {
+                refuse("a list of ADDRESS:COUNT, the addresses as numbers".into())
+            }
+            Self::Text
+            | Self::OneOf(_)
+            | Self::List(_)
+            | Self::CountByAddress
+            | Self::Password
+            | Self::Class => Ok(()),
         }
     }
 
@@ -79,7 +90,7 @@ impl Kind {
     pub const fn wire_type(self) -> i8 {
         match self {
             Self::Boolean => 1,
-            Self::Text | Self::OneOf(_) => 2,
+            Self::Text | Self::OneOf(_) | Self::CountByAddress => 2,
             Self::Int(..) => 3,
             Self::Short(..) => 4,
             Self::Long(..) => 5,
@@ -134,5 +145,10 @@ mod tests {
             &["keep", "compact,keep"],
         );
         check(Kind::Text, &["", "anything"], &[]);
+        check(
+            Kind::CountByAddress,
+            &["", "127.0.0.1:200", "::1:0, 10.0.0.1:2147483647", "[::1]:5,"],
+            &["127.0.0.1", "127.0.0.1:", "127.0.0.1:-1", "localhost:5", ":5", "10.0.0.1:2147483648"],
+        );
     }
 }

@@ -6,6 +6,7 @@
 mod broker_keys;
 mod changeable;
 mod cleaning;
+mod connections;
 mod group_keys;
 mod groups;
 mod kept_keys;
@@ -16,9 +17,10 @@ mod settings;
 mod topic;
 mod topic_keys;
 
-pub use broker_keys::{BROKER_KEYS, BrokerKey, broker_key};
+pub use broker_keys::{BROKER_KEYS, BrokerKey, broker_key, listener_key};
 pub use changeable::{Changeable, changeable};
 pub use cleaning::CleanerConfig;
+pub use connections::{ConnectionLimits, ListenerLimits};
 pub use group_keys::{GROUP_KEYS, GroupKey, group_key};
 pub use groups::GroupConfig;
 pub use kind::{Kind, Refusal, list};
@@ -67,10 +69,10 @@ pub struct BrokerConfig {
     pub fetch_bytes_max: usize,
     /// Fetch sessions kept, over all shards.
     pub fetch_sessions_max: usize,
-    /// Open connections.
-    pub connections_max: usize,
     /// After how long without a request a connection is closed, in milliseconds; `None` for never.
     pub connection_idle_ms: Option<u64>,
+    /// After how long without its first request a connection is closed, in milliseconds; `None` for never.
+    pub handshake_ms: Option<u64>,
     /// How often segments past their retention are looked for.
     pub retention_check: Duration,
     /// What consumer groups go by.
@@ -159,8 +161,8 @@ impl BrokerConfig {
             cache_bytes: number(&settings, "cache.bytes"),
             fetch_bytes_max: number(&settings, "fetch.max.bytes"),
             fetch_sessions_max: number(&settings, "max.incremental.fetch.session.cache.slots"),
-            connections_max: number(&settings, "max.connections"),
             connection_idle_ms: u64::try_from(number::<i64>(&settings, "connections.max.idle.ms")).ok(),
+            handshake_ms: u64::try_from(number::<i64>(&settings, "connections.max.handshake.ms")).ok(),
             retention_check: Duration::from_millis(number(&settings, "log.retention.check.interval.ms")),
             groups: GroupConfig::new(&settings)?,
             endpoints: Vec::new(),

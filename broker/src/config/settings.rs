@@ -2,7 +2,7 @@
 //!
 //! Later sources go before earlier ones: defaults, a file, the environment, `--set`, the command's own options.
 
-use super::broker_keys::{BROKER_KEYS, broker_key};
+use super::broker_keys::{BROKER_KEYS, broker_key, listener_key};
 use super::kept_keys::is_kept;
 use super::properties::{self, Property};
 use super::topic_keys::topic_key;
@@ -47,7 +47,7 @@ const ENVIRONMENT_PREFIX: &str = "RINGLOG_SET_";
 impl Settings {
     /// Sets one value, checked against its key.
     pub fn set(&mut self, name: &str, value: &str, source: Source) -> Result<(), ConfigError> {
-        if let Some(key) = broker_key(name) {
+        if let Some(key) = broker_key(name).or_else(|| listener_key(name)) {
             key.kind.check(value).map_err(|refusal| ConfigError::Value {
                 name: name.into(),
                 value: value.into(),
@@ -146,11 +146,12 @@ impl Settings {
 
     /// Names that were set though they have no effect here, for one line at start.
     pub fn without_effect(&self) -> Vec<&str> {
-        self.values.keys().map(String::as_str).filter(|name| broker_key(name).is_none()).collect()
+        let without_effect = |name: &&str| broker_key(name).is_none() && listener_key(name).is_none();
+        self.values.keys().map(String::as_str).filter(without_effect).collect()
     }
 
-    /// Names that were set, now or at the start, though they have no effect here.
-    pub fn all_without_effect(&self) -> BTreeSet<&str> {
+    /// Names that were set, now or at the start, and are not in the table: for one listener, or without an effect here.
+    pub fn beyond_table(&self) -> BTreeSet<&str> {
         let Dynamic { this_broker, all_brokers } = &self.dynamic;
         let dynamic = this_broker.keys().chain(all_brokers.keys()).map(String::as_str);
         self.values
@@ -345,5 +346,16 @@ mod tests {
         let settings = file("server.properties", "num.network.threads=3\nprocess.roles=broker,controller")
             .expect("right");
         assert_eq!(settings.without_effect(), ["num.network.threads", "process.roles"]);
+    }
+
+    #[test]
+    fn a_listener_may_have_configs_of_its_own() {
+        let name = "listener.name.internal.max.connections";
+        let settings =
+            file("server.properties", &format!("{name}=5\nlistener.name.internal.ssl.client.auth=none"));
+        let settings = settings.expect("right");
+        assert_eq!(settings.explicit(name).map(|(value, _)| value), Some("5"));
+        assert_eq!(settings.without_effect(), ["listener.name.internal.ssl.client.auth"]);
+        assert!(file("server.properties", &format!("{name}=many")).is_err());
     }
 }

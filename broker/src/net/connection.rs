@@ -24,6 +24,8 @@ pub enum CloseReason {
     Refused(String),
     /// Nothing was asked for too long.
     Idle,
+    /// Nothing was asked since it came.
+    Handshake,
     /// A frame that had begun did not end in time.
     SlowFrame,
     /// A reply that had begun to leave was not taken in time.
@@ -32,12 +34,28 @@ pub enum CloseReason {
     Stopping,
 }
 
+impl CloseReason {
+    /// One word for it, as metrics tell it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Refused(_) => "refused",
+            Self::Idle => "idle",
+            Self::Handshake => "handshake",
+            Self::SlowFrame => "slow_request",
+            Self::SlowReader => "slow_reader",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Client => write!(f, "the client closed it"),
             Self::Refused(why) => write!(f, "{why}"),
             Self::Idle => write!(f, "it was idle for longer than connections.max.idle.ms"),
+            Self::Handshake => write!(f, "it asked for nothing within connections.max.handshake.ms"),
             Self::SlowFrame => write!(f, "a request that had begun did not arrive in time"),
             Self::SlowReader => write!(f, "a reply was not read in time"),
             Self::Stopping => write!(f, "the broker stops"),
@@ -50,7 +68,9 @@ pub(super) struct Control {
     /// The frame that has begun to come, and the replies that have begun to leave.
     frame: Cell<Option<Transfer>>,
     sending: Cell<Option<Transfer>>,
-    last_request: Cell<Instant>,
+    /// When it last had a request or an answer, or came; and whether it ever had a request.
+    last_used: Cell<Instant>,
+    has_asked: Cell<bool>,
     busy: Cell<bool>,
     draining: Cell<bool>,
     close: RefCell<Option<CloseReason>>,
@@ -70,6 +90,8 @@ struct Transfer {
 pub(super) struct Patience {
     /// Without a request, or for a reply to be read; zero: for ever.
     pub(super) idle: Duration,
+    /// Until the first request; zero: for ever.
+    pub(super) handshake: Duration,
     /// For a frame to come.
     pub(super) frame: Duration,
     /// Somebody waits for the memory of frames that are coming.
@@ -98,7 +120,8 @@ impl Control {
         Rc::new(Self {
             frame: Cell::new(None),
             sending: Cell::new(None),
-            last_request: Cell::new(now),
+            last_used: Cell::new(now),
+            has_asked: Cell::new(false),
             busy: Cell::new(false),
             draining: Cell::new(false),
             close: RefCell::default(),
@@ -132,6 +155,19 @@ impl Control {
         self.sending.set(None);
     }
 
+    /// A request has come whole.
+    fn asked(&self, now: Instant) {
+        self.has_asked.set(true);
+        self.last_used.set(now);
+    }
+
+    /// Whether requests wait for their answers.
+    fn set_busy(&self, busy: bool, now: impl FnOnce() -> Instant) {
+        if self.busy.replace(busy) && !busy {
+            self.last_used.set(now());
+        }
+    }
+
     /// Takes no further request, answers those that were taken, closes.
     pub(super) fn drain(&self) {
         self.draining.set(true);
@@ -146,12 +182,15 @@ impl Control {
 
     /// Closes what has been silent too long.
     pub(super) fn sweep(&self, now: Instant, patience: &Patience) {
-        let Patience { idle, frame, short_of_requests, short_of_replies } = *patience;
+        let Patience { idle, handshake, frame, short_of_requests, short_of_replies } = *patience;
+        let unused = now.since(self.last_used.get());
         if self.frame.get().is_some_and(|coming| coming.is_late(now, frame, short_of_requests)) {
             self.close(CloseReason::SlowFrame);
         } else if self.sending.get().is_some_and(|leaving| leaving.is_late(now, idle, short_of_replies)) {
             self.close(CloseReason::SlowReader);
-        } else if !idle.is_zero() && !self.busy.get() && now.since(self.last_request.get()) >= idle {
+        } else if !handshake.is_zero() && !self.has_asked.get() && unused >= handshake {
+            self.close(CloseReason::Handshake);
+        } else if !idle.is_zero() && !self.busy.get() && unused >= idle {
             self.close(CloseReason::Idle);
         }
     }
@@ -215,7 +254,7 @@ impl Connection {
                         Done::Failed => CloseReason::Client,
                     });
                 }
-                self.control.busy.set(replies.waiting() > 0);
+                self.control.set_busy(replies.waiting() > 0, || self.shard.now());
                 // One half waits for what the other does; both are tasks of this waker only.
                 if replies.progress() == before {
                     return Poll::Pending;
@@ -242,7 +281,7 @@ impl Connection {
                     }
                 }
             };
-            self.control.last_request.set(self.shard.now());
+            self.control.asked(self.shard.now());
             let overlaps = self.requests.overlaps(&body);
             let ahead_max = if overlaps { self.limits.overlapping_max as u64 - 1 } else { 0 };
             let mut request = Request { body, lent };

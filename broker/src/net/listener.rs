@@ -1,6 +1,7 @@
 //! Listening sockets of one shard, and the connections that came in by them.
 
 use super::connection::{CloseReason, Connection, Control, Patience};
+use super::quotas::Admission;
 use super::{Limits, NewConnection, Peer, Requests};
 use ringlog_engine::io::{Listener, Socket, Stream};
 use ringlog_engine::shard::Shard;
@@ -28,8 +29,14 @@ struct Inner {
     changed: Event,
 }
 
-/// How often silent connections are looked for.
+/// How often silent connections are looked for, unless they are given less time than this.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+const SWEEP_EVERY_LEAST: Duration = Duration::from_millis(50);
+
+fn sweep_every(limits: &Limits) -> Duration {
+    let shortest = [limits.idle, limits.handshake].into_iter().filter(|time| !time.is_zero()).min();
+    shortest.map_or(SWEEP_EVERY, |time| (time / 4).clamp(SWEEP_EVERY_LEAST, SWEEP_EVERY))
+}
 
 /// How long a listener rests when accepting fails (no file descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -91,19 +98,17 @@ impl Listeners {
     /// Serves a connection, accepted here or handed over by another shard.
     pub fn serve(&self, new: NewConnection) {
         let inner = &self.0;
-        if inner.connections.borrow().len() >= inner.limits.connections_max || inner.stopping.get() {
-            let io = inner.shard.io().clone();
-            inner.shard.spawn(async move {
-                let _ = io.close_socket(new.socket).await;
-            });
-            return;
+        if inner.stopping.get() {
+            return self.turn_away(new.socket);
         }
         let control = Control::new(inner.shard.now());
         inner.connections.borrow_mut().insert(new.socket.id(), control.clone());
+        let peer = Peer::new(&new);
+        let NewConnection { socket, place, .. } = new;
         let connection = Connection {
             shard: inner.shard.clone(),
-            peer: Peer::new(&new),
-            socket: new.socket,
+            peer,
+            socket,
             control,
             limits: inner.limits.clone(),
             requests: inner.requests.clone(),
@@ -112,6 +117,7 @@ impl Listeners {
         inner.shard.spawn(async move {
             let peer = connection.peer.clone();
             let reason = Box::pin(connection.serve()).await;
+            drop(place);
             this.0.requests.closed(&peer, &reason);
             this.0.connections.borrow_mut().remove(&peer.socket);
             this.0.changed.notify();
@@ -125,12 +131,9 @@ impl Listeners {
             let outcome = self.unless_stopping(&mut stream).await;
             let Some(outcome) = outcome else { break };
             match outcome {
-                Ok((socket, address)) => {
-                    let new = NewConnection { socket, address, listener: index };
-                    if let Some(new) = self.0.requests.hand_over(new, self.connection_count()) {
-                        self.serve(new);
-                    }
-                }
+                Ok((socket, address)) => self.admit(index, socket, address, &stream).await,
+                // It was told to end, while its listener was full.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => self.0.shard.sleep(ACCEPT_PAUSE).await,
             }
             if stream.ended() {
@@ -144,6 +147,42 @@ impl Listeners {
             }
         }
         let _ = io.close_socket(listener.0).await;
+    }
+
+    /// Serves a connection as soon as there may be one more. Until then no more are accepted: they stay with the kernel.
+    async fn admit(&self, index: usize, socket: Socket, address: SocketAddr, stream: &Stream) {
+        let Inner { shard, limits, requests, .. } = &*self.0;
+        let mut waits = false;
+        while !self.0.stopping.get() {
+            match limits.quotas.admit(index, address.ip(), shard.now()) {
+                Admission::Admitted(place) => {
+                    let new = NewConnection { socket, address, listener: index, place };
+                    if let Some(new) = requests.hand_over(new, self.connection_count()) {
+                        self.serve(new);
+                    }
+                    return;
+                }
+                Admission::Refused => {
+                    requests.too_many(address.ip());
+                    break;
+                }
+                Admission::Later(span) => {
+                    if !std::mem::replace(&mut waits, true) {
+                        limits.quotas.count_delayed();
+                        stream.cancel();
+                    }
+                    self.sleep_unless_stopping(span).await;
+                }
+            }
+        }
+        self.turn_away(socket);
+    }
+
+    fn turn_away(&self, socket: Socket) {
+        let io = self.0.shard.io().clone();
+        self.0.shard.spawn(async move {
+            let _ = io.close_socket(socket).await;
+        });
     }
 
     async fn unless_stopping(&self, stream: &mut Stream) -> Option<io::Result<(Socket, SocketAddr)>> {
@@ -163,6 +202,7 @@ impl Listeners {
             let limits = &self.0.limits;
             let patience = Patience {
                 idle: limits.idle,
+                handshake: limits.handshake,
                 frame: limits.frame_time_max,
                 short_of_requests: limits.large_request_memory.is_short(),
                 short_of_replies: limits.request_memory.is_short()
@@ -170,16 +210,20 @@ impl Listeners {
                     || self.0.requests.is_short_of_reply_memory(),
             };
             self.for_each(|control| control.sweep(now, &patience));
-            let mut sleep = std::pin::pin!(self.0.shard.sleep(SWEEP_EVERY));
-            let mut stopping = std::pin::pin!(self.wait_until(|inner| inner.stopping.get()));
-            poll_fn(|cx| {
-                if sleep.as_mut().poll(cx).is_ready() || stopping.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(());
-                }
-                Poll::Pending
-            })
-            .await;
+            self.sleep_unless_stopping(sweep_every(limits)).await;
         }
+    }
+
+    async fn sleep_unless_stopping(&self, span: Duration) {
+        let mut sleep = std::pin::pin!(self.0.shard.sleep(span));
+        let mut stopping = std::pin::pin!(self.wait_until(|inner| inner.stopping.get()));
+        poll_fn(|cx| {
+            if sleep.as_mut().poll(cx).is_ready() || stopping.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     fn for_each(&self, mut act: impl FnMut(&Control)) {

@@ -12,18 +12,21 @@ mod connection;
 mod input;
 mod listener;
 mod output;
+mod quotas;
 
 pub use connection::CloseReason;
 pub use listener::Listeners;
+pub use quotas::{Admission, ConnectionQuotas, Place, QuotaCounts};
 
 use bytes::{Bytes, BytesMut};
 use ringlog_engine::io::{File, Socket};
 use ringlog_engine::shard::sync::{Credits, Permit};
 use std::cell::RefCell;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What connections ask of the broker's shard that owns them.
@@ -50,6 +53,9 @@ pub trait Requests: 'static {
     /// Whether replies wait for memory that replies on their way hold.
     fn is_short_of_reply_memory(&self) -> bool;
 
+    /// A connection from an address that has too many was closed.
+    fn too_many(&self, address: IpAddr);
+
     /// A connection has ended.
     fn closed(&self, peer: &Peer, reason: &CloseReason);
 }
@@ -63,6 +69,8 @@ pub struct NewConnection {
     pub address: SocketAddr,
     /// Which of the configured listeners it came in by.
     pub listener: usize,
+    /// Its place among those there may be.
+    pub place: Place,
 }
 
 /// A reply on its way.
@@ -142,10 +150,12 @@ impl Peer {
 pub struct Limits {
     /// Largest frame, the length itself not counted (`socket.request.max.bytes`).
     pub request_bytes_max: usize,
-    /// Connections a shard holds open.
-    pub connections_max: usize,
+    /// Connections over all shards.
+    pub quotas: Arc<ConnectionQuotas>,
     /// A connection without a request for this long is closed (`connections.max.idle.ms`); zero: never.
     pub idle: Duration,
+    /// A connection's first request must have come whole within this time (`connections.max.handshake.ms`); zero: it need not.
+    pub handshake: Duration,
     /// A frame that has begun must end within this time.
     pub frame_time_max: Duration,
     /// Requests of one connection that overlap.

@@ -12,6 +12,7 @@ use crate::producing::{Kind, Producer};
 use ringlog::broker::{Broker, Parts, Stage};
 use ringlog::calls::Mesh;
 use ringlog::config::{BrokerConfig, Settings, Source};
+use ringlog::net::ConnectionQuotas;
 use ringlog::serve::lead;
 use ringlog_engine::io::DirId;
 use ringlog_engine::io::sim::{ActorId, EntryOrder, MachineId, OpKind, Random, Sim};
@@ -335,6 +336,7 @@ impl World {
         self.ledger.begins(faulty);
         let config = Arc::new(self.config());
         self.config = Some(config.clone());
+        let quotas = ConnectionQuotas::new(&config, usize::MAX);
         let mut actors = Vec::new();
         for (id, ends) in mesh_ends(self.plan.shards).into_iter().enumerate() {
             let actor = self.sim.start(self.machine, ShardId(u16::try_from(id).unwrap()));
@@ -344,7 +346,8 @@ impl World {
             let cache = Cache::new(64 * 1024);
             let cache =
                 if self.plan.seed.is_multiple_of(2) { cache.with_scan_debt(SCAN_DEBT) } else { cache };
-            self.brokers.push(Broker::start(Parts { shard, mesh, config: config.clone(), cache }));
+            let (config, quotas) = (config.clone(), quotas.clone());
+            self.brokers.push(Broker::start(Parts { shard, mesh, config, cache, quotas }));
             actors.push(actor);
         }
         let progress = Rc::new(Progress { faulty, ..Progress::default() });

@@ -8,6 +8,7 @@ use super::poll::PollDriver;
 use super::probe::DirFacts;
 use super::uring::{UringDriver, refusal};
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -116,6 +117,19 @@ impl Reservation {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+}
+
+/// Lets this process open as many files and sockets as it is allowed to ask for, and tells how many these are.
+pub fn raise_file_limit() -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        // Where that is refused, fewer have to do.
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            limit = raised;
+        }
+    }
+    limit.current.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
 /// Pins the calling thread to one core.

@@ -4,6 +4,7 @@ use super::client::{Client, batch};
 use super::harness::{TestBroker, Topic};
 use ringlog_wire::ErrorCode;
 use ringlog_wire::alter_configs::{self, AlterConfigsRequest};
+use ringlog_wire::api_versions::ApiVersionsRequest;
 use ringlog_wire::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
 };
@@ -191,4 +192,35 @@ fn what_has_configs_is_listed() {
     assert_eq!(list(1, &[TOPIC_TYPE]), (ErrorCode::None, all[..1].to_vec()));
     assert_eq!(list(1, &[77]), (ErrorCode::UnsupportedVersion, vec![]));
     assert_eq!(list(0, &[]), (ErrorCode::None, vec![]));
+}
+
+#[test]
+fn limits_of_connections_change_at_once_and_a_listener_has_its_own_on_one_broker() {
+    let broker = TestBroker::with(2, &["max.connections.per.ip=50"], &[]);
+    let mut client = Client::connect(broker.address);
+    let mut set = |name: &str, key, value| {
+        alter(&mut client, vec![resource(BROKER_TYPE, name, &[(key, SET, Some(value))])])
+    };
+    let (none, refused) = (vec![ErrorCode::None], vec![ErrorCode::InvalidRequest]);
+    let of_listener = "listener.name.plaintext.max.connections";
+    assert_eq!(set("", "max.connections.per.ip", "many"), refused);
+    assert_eq!(set("", "max.connections.per.ip.overrides", "localhost:2"), refused);
+    assert_eq!(set("", of_listener, "2"), refused, "only for one broker");
+    assert_eq!(set("1", of_listener, "two"), refused);
+    assert_eq!(set("", "max.connections.per.ip.overrides", "127.0.0.1:2"), none);
+    let mut second = Client::connect(broker.address);
+    // Which is accepted once it is answered: on another shard the third might come before it.
+    second.call(0, &ApiVersionsRequest::default());
+    let mut third = Client::connect(broker.address);
+    assert_eq!(third.receive_frame(), None, "closed at once");
+    assert_eq!(set("", "max.connections.per.ip.overrides", ""), none);
+    assert_eq!(set("1", of_listener, "2"), none);
+    // It stays with the kernel until another has gone.
+    let mut third = Client::connect(broker.address);
+    third.send(0, &ApiVersionsRequest::default());
+    broker.until(|broker| broker.ask(|brokers| brokers[0].quota_counts().delayed > 0));
+    drop(second);
+    assert!(third.receive_frame().is_some());
+    let told = value(&mut client, BROKER_TYPE, "1", of_listener);
+    assert_eq!((told.0.as_str(), told.1), ("2", 2));
 }

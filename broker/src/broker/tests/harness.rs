@@ -4,6 +4,7 @@ use crate::broker::{Broker, Parts, Stage};
 use crate::calls::Mesh;
 use crate::cluster::{Controller, DataDirs, MetadataLog, PartitionRecord, Record};
 use crate::config::{BrokerConfig, Settings, Source};
+use crate::net::ConnectionQuotas;
 use ringlog_engine::io::host::{Host, IoChoice};
 use ringlog_engine::log::Cache;
 use ringlog_engine::shard::{Executor, ShardId, mesh_ends};
@@ -60,6 +61,7 @@ impl TestBroker {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         config.set_bound(&[port], "localhost");
         let config = Arc::new(config);
+        let quotas = ConnectionQuotas::new(&config, usize::MAX);
         let topics: Vec<Record> = topics.iter().map(record).collect();
         let (acts, to_do) = channel();
         let (started, address) = channel();
@@ -76,6 +78,7 @@ impl TestBroker {
                     shard,
                     config: config.clone(),
                     cache: Cache::new(16 << 20),
+                    quotas: quotas.clone(),
                 }));
                 executors.push(executor);
             }

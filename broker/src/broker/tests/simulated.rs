@@ -5,6 +5,7 @@ use super::harness::{Topic, record, start};
 use crate::broker::{Broker, Parts, Stage};
 use crate::calls::Mesh;
 use crate::config::{BrokerConfig, Settings, Source};
+use crate::net::ConnectionQuotas;
 use bytes::{Bytes, BytesMut};
 use ringlog_engine::io::sim::{ActorId, MachineId, Sim};
 use ringlog_engine::io::{DirId, Io, Socket, Stream};
@@ -28,11 +29,12 @@ const PARTITIONS: i32 = 4;
 const TOPIC: Topic = Topic { name: "t", partitions: 4, configs: &[] };
 
 /// One broker and its clients.
-struct World {
-    sim: Sim,
+pub(super) struct World {
+    pub(super) sim: Sim,
     machine: MachineId,
     clients: MachineId,
-    brokers: Vec<Broker>,
+    settings: Settings,
+    pub(super) brokers: Vec<Broker>,
     actors: Vec<ActorId>,
 }
 
@@ -42,22 +44,29 @@ fn address() -> SocketAddr {
 
 impl World {
     fn new(seed: u64) -> Self {
+        Self::with(seed, &[])
+    }
+
+    pub(super) fn with(seed: u64, pairs: &[&str]) -> Self {
+        let mut settings = Settings::default();
+        for pair in ["listeners=PLAINTEXT://127.0.0.1:9092"].iter().chain(pairs) {
+            settings.set_pair(pair, Source::CommandLine).unwrap();
+        }
         let mut sim = Sim::new(seed);
         let machine = sim.add_machine();
         sim.add_disk(machine, DirId(0), "/data");
         let clients = sim.add_machine();
-        let mut world = Self { sim, machine, clients, brokers: Vec::new(), actors: Vec::new() };
+        let mut world = Self { sim, machine, clients, settings, brokers: Vec::new(), actors: Vec::new() };
         world.boot(&[TOPIC]);
         world
     }
 
     /// Starts the broker; `topics` are made before it reads its metadata.
     fn boot(&mut self, topics: &[Topic]) {
-        let mut settings = Settings::default();
-        settings.set_pair("listeners=PLAINTEXT://127.0.0.1:9092", Source::CommandLine).unwrap();
-        let mut config = BrokerConfig::new(settings).unwrap();
+        let mut config = BrokerConfig::new(self.settings.clone()).unwrap();
         config.set_bound(&[9092], "localhost");
         let config = Arc::new(config);
+        let quotas = ConnectionQuotas::new(&config, usize::MAX);
         self.brokers.clear();
         self.actors.clear();
         for (id, ends) in mesh_ends(SHARDS).into_iter().enumerate() {
@@ -65,7 +74,8 @@ impl World {
             let shard = self.sim.shard(actor);
             let mesh = Mesh::open(&shard, ends);
             let cache = Cache::new(1 << 20);
-            self.brokers.push(Broker::start(Parts { shard, mesh, config: config.clone(), cache }));
+            let (config, quotas) = (config.clone(), quotas.clone());
+            self.brokers.push(Broker::start(Parts { shard, mesh, config, cache, quotas }));
             self.actors.push(actor);
         }
         let topics = topics.iter().map(record).collect();
@@ -73,7 +83,7 @@ impl World {
     }
 
     /// Stops it in order, and looks for what is left behind.
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         for broker in &self.brokers {
             let broker = broker.clone();
             broker.shard().clone().spawn(async move { broker.drain().await });
@@ -91,7 +101,7 @@ impl World {
         self.sim.run_until(|| brokers.iter().all(|broker| broker.stage() == Stage::Closed)).unwrap();
     }
 
-    fn connect(&mut self) -> (ActorId, Client) {
+    pub(super) fn connect(&mut self) -> (ActorId, Client) {
         let actor = self.sim.start(self.clients, ShardId(0));
         let socket = self.sim.connect(self.clients, address()).unwrap();
         let io = self.sim.shard(actor).io().clone();
@@ -119,9 +129,9 @@ impl World {
 }
 
 /// A client on its own shard of the clients' machine.
-struct Client {
-    io: Io,
-    socket: Socket,
+pub(super) struct Client {
+    pub(super) io: Io,
+    pub(super) socket: Socket,
     stream: Stream,
     received: BytesMut,
     next_id: i32,
@@ -161,7 +171,17 @@ impl Client {
         }
     }
 
-    async fn call<R: Request>(&mut self, version: i16, request: &R) -> Option<R::Response> {
+    /// Waits until the broker has closed the connection.
+    pub(super) async fn closed(&mut self) {
+        while !self.stream.ended() {
+            match self.stream.next().await.into_bytes() {
+                Ok(bytes) if !bytes.is_empty() => self.received.extend_from_slice(&bytes),
+                _ => return,
+            }
+        }
+    }
+
+    pub(super) async fn call<R: Request>(&mut self, version: i16, request: &R) -> Option<R::Response> {
         let id = self.send(version, request).await?;
         self.receive::<R>(version, id).await
     }

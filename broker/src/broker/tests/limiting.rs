@@ -1,0 +1,148 @@
+//! Limits of connections and of their patience, on the simulated clock.
+
+use super::client::fetch;
+use super::simulated::{Client, World};
+use bytes::Bytes;
+use ringlog_engine::io::Instant;
+use ringlog_wire::api_versions::ApiVersionsRequest;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// When something was seen, if it was.
+type Seen = Rc<Cell<Option<Instant>>>;
+
+impl World {
+    /// A client that has asked something, and when its connection is closed.
+    fn client(&mut self, asks: impl AsyncFnOnce(&mut Client) + 'static) -> Seen {
+        let (actor, mut client) = self.connect();
+        let closed = Seen::default();
+        let seen = closed.clone();
+        let shard = self.sim.shard(actor);
+        self.sim.shard(actor).spawn(async move {
+            asks(&mut client).await;
+            client.closed().await;
+            seen.set(Some(shard.now()));
+            drop(client);
+        });
+        closed
+    }
+
+    fn connections(&self) -> usize {
+        self.brokers.iter().map(|broker| broker.connection_count()).sum()
+    }
+
+    /// Lets time pass until all of these are closed; how long that took.
+    fn time_until_closed(&mut self, all: &[&Seen]) -> Duration {
+        let began = self.sim.now();
+        self.sim.run_until(|| all.iter().all(|seen| seen.get().is_some())).unwrap();
+        let last = all.iter().filter_map(|seen| seen.get()).max().expect("there are some");
+        last.since(began)
+    }
+}
+
+async fn ask(client: &mut Client) {
+    client.call(0, &ApiVersionsRequest::default()).await.expect("the broker answers");
+}
+
+async fn send(client: &mut Client, bytes: &'static [u8]) {
+    client.io.send(client.socket.clone(), vec![Bytes::from_static(bytes)]).await.expect("connected");
+}
+
+fn between(what: Duration, least: u64, most: u64) {
+    let (least, most) = (Duration::from_secs(least), Duration::from_secs(most));
+    assert!((least..=most).contains(&what), "{what:?}");
+}
+
+#[test]
+fn who_does_not_ask_in_time_is_closed_and_who_has_asked_may_be_silent_longer() {
+    let mut world = World::with(1, &["connections.max.handshake.ms=10000", "connections.max.idle.ms=60000"]);
+    let asked = world.client(ask);
+    let silent = world.client(async |_| {});
+    let half = world.client(async |client| send(client, b"\0\0\0\x20\0\x12").await);
+    // Half a frame of one who has asked before is given the time that frames have.
+    let half_later = world.client(async |client| {
+        ask(client).await;
+        send(client, b"\0\0").await;
+    });
+    between(world.time_until_closed(&[&silent, &half]), 10, 13);
+    assert_eq!((asked.get(), half_later.get(), world.connections()), (None, None, 2));
+    between(world.time_until_closed(&[&half_later]), 17, 25);
+    between(world.time_until_closed(&[&asked]), 25, 35);
+    assert_eq!(world.connections(), 0);
+    world.stop();
+}
+
+#[test]
+fn one_who_waits_for_an_answer_is_not_idle() {
+    let mut world = World::with(2, &["connections.max.idle.ms=10000"]);
+    let waiting = world.client(async |client| {
+        let request = ringlog_wire::fetch::FetchRequest { max_wait_ms: 45_000, ..fetch("t", &[(0, 0)]) };
+        client.call(12, &request).await.expect("the broker answers");
+    });
+    let asked = world.client(ask);
+    between(world.time_until_closed(&[&asked]), 10, 13);
+    between(world.time_until_closed(&[&waiting]), 45 + 10 - 13, 45 + 13 - 10);
+    world.stop();
+}
+
+#[test]
+fn without_limits_silence_is_borne() {
+    let mut world = World::with(3, &["connections.max.handshake.ms=-1", "connections.max.idle.ms=-1"]);
+    let clients = [world.client(ask), world.client(async |_| {})];
+    world.sim.run_for(Duration::from_secs(100_000));
+    assert!(clients.iter().all(|seen| seen.get().is_none()));
+    world.stop();
+}
+
+#[test]
+fn above_max_connections_one_waits_until_another_has_gone() {
+    let mut world = World::with(4, &["max.connections=2", "connections.max.idle.ms=60000"]);
+    let first = world.client(ask);
+    let second = world.client(ask);
+    world.sim.run_for(Duration::from_secs(1));
+    let answered = Seen::default();
+    let seen = answered.clone();
+    let third = world.client(async move |client| {
+        ask(client).await;
+        seen.set(Some(client.io.now()));
+    });
+    world.sim.run_for(Duration::from_secs(50));
+    assert_eq!((answered.get(), world.connections()), (None, 2));
+    between(world.time_until_closed(&[&first, &second]), 5, 25);
+    between(world.time_until_closed(&[&answered]), 0, 1);
+    between(world.time_until_closed(&[&third]), 55, 80);
+    world.stop();
+}
+
+#[test]
+fn above_max_connections_per_ip_one_is_closed_at_once() {
+    let mut world = World::with(5, &["max.connections.per.ip=3"]);
+    let first: Vec<Seen> = (0..3).map(|_| world.client(ask)).collect();
+    world.sim.run_for(Duration::from_secs(1));
+    let fourth = world.client(async |_| {});
+    between(world.time_until_closed(&[&fourth]), 0, 1);
+    assert!(first.iter().all(|seen| seen.get().is_none()));
+    assert_eq!(world.brokers[0].quota_counts().refused, 1);
+    world.stop();
+}
+
+#[test]
+fn above_the_rate_all_are_served_in_time() {
+    const COUNT: usize = 25;
+    let mut world = World::with(6, &["max.connection.creation.rate=5"]);
+    let answered = Rc::new(Cell::new(0));
+    for _ in 0..COUNT {
+        let answered = answered.clone();
+        world.client(async move |client| {
+            ask(client).await;
+            answered.set(answered.get() + 1);
+        });
+    }
+    world.sim.run_for(Duration::from_millis(900));
+    assert!((4..=10).contains(&answered.get()), "{}", answered.get());
+    world.sim.run_for(Duration::from_millis(4100));
+    assert_eq!(answered.get(), COUNT);
+    assert!(world.brokers[0].quota_counts().delayed > 0);
+    world.stop();
+}
