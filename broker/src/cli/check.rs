@@ -1,20 +1,25 @@
-//! `ringlog check`: is this machine fit?
+//! `ringlog check`: is this machine fit? What a broker needs, and the table of what makes it better. Only the first decides the exit code.
 
-use super::Failure;
+use super::tune::{Of, print_json};
+use super::{Failure, findings};
 use clap::Args;
 use ringlog_engine::io::DirFacts;
 use ringlog_engine::io::host::{cores, uring_refusal};
+use ringlog_tuning::{Choice, Verdict};
+use serde_json::json;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// The data directory to look at; may be given several times
-    #[arg(long, value_name = "DIR", default_value = "./data")]
-    data: Vec<PathBuf>,
+    #[command(flatten)]
+    of: Of,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
-/// One thing looked at.
+/// One thing that is needed.
 struct Finding {
     well: bool,
     text: String,
@@ -24,26 +29,44 @@ struct Finding {
 const FILES_WANTED: u64 = 65_536;
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let mut findings = vec![kernel(), uring(), files(), clock()];
+    let mut needs = vec![kernel(), uring(), files()];
     match cores() {
-        Ok(cores) => {
-            findings.push(Finding { well: true, text: format!("cores: {} may be used", cores.len()) })
+        Ok(cores) => needs.push(Finding { well: true, text: format!("cores: {} may be used", cores.len()) }),
+        Err(error) => needs.push(Finding { well: false, text: format!("cores: {error}") }),
+    }
+    needs.extend(arguments.of.data().iter().map(|dir| directory(dir)));
+    let machine = arguments.of.machine(Path::new("/"));
+    let knobs = ringlog_tuning::look(&machine, &Choice::default());
+    let profile = machine.profile().name();
+    if arguments.json {
+        let objects: Vec<_> =
+            needs.iter().map(|need| json!({ "ok": need.well, "text": need.text })).collect();
+        let knobs = findings::as_json(&knobs);
+        print_json(&json!({ "profile": profile, "needs": objects, "findings": knobs }))?;
+    } else {
+        let coloured = findings::coloured();
+        println!("What a broker needs:");
+        for Finding { well, text } in &needs {
+            println!("{}", findings::need(*well, text, coloured));
         }
-        Err(error) => findings.push(Finding { well: false, text: format!("cores: {error}") }),
+        println!("\nWhat makes it better (profile {profile}; `ringlog tune` changes it, and puts it back):");
+        for line in findings::table(&knobs, coloured) {
+            println!("{line}");
+        }
+        let better = |finding: &&ringlog_tuning::Finding| {
+            matches!(finding.verdict, Verdict::Change(_) | Verdict::Advice)
+        };
+        println!(
+            "\n{} of {} knobs' places could be better",
+            knobs.iter().filter(better).count(),
+            knobs.len()
+        );
     }
-    for dir in &arguments.data {
-        findings.extend(directory(dir));
-    }
-    let mut unfit = 0;
-    for Finding { well, text } in &findings {
-        println!("{} {text}", if *well { "ok  " } else { "mend" });
-        unfit += usize::from(!well);
-    }
-    match unfit {
+    match needs.iter().filter(|need| !need.well).count() {
         0 => Ok(()),
-        _ => Err(Failure(format!(
-            "{unfit} of {} things are not at their best; each line says what mends it",
-            findings.len()
+        unfit => Err(Failure(format!(
+            "{unfit} of {} things a broker needs are not at their best; each line says what mends it",
+            needs.len()
         ))),
     }
 }
@@ -80,49 +103,12 @@ fn files() -> Finding {
     Finding { well, text: format!("open files: {soft}{hint}") }
 }
 
-fn clock() -> Finding {
-    let source = fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource");
-    let source = source.unwrap_or_default();
-    let source = source.trim();
-    let well = matches!(source, "tsc" | "kvm-clock" | "arch_sys_counter");
-    let hint = if well {
-        ""
-    } else {
-        ": reading it may be a system call; boot with clocksource=tsc if the processor allows"
-    };
-    Finding { well, text: format!("clock: {source}{hint}") }
-}
-
-fn directory(path: &Path) -> Vec<Finding> {
+fn directory(path: &Path) -> Finding {
     // What would be made is looked for where it would be made.
     let existing = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
-    let facts = match DirFacts::probe(existing) {
-        Ok(facts) => facts,
-        Err(error) => {
-            return vec![Finding { well: false, text: format!("data {}: {error}", path.display()) }];
-        }
-    };
-    let mut findings =
-        vec![Finding { well: facts.direct && facts.shared_flush, text: format!("data {facts}") }];
-    findings.extend(disk_cache(facts.device));
-    findings
-}
-
-/// Whether the disk says it has a volatile cache, and whether single writes can go past it.
-fn disk_cache(device: u64) -> Option<Finding> {
-    let (major, minor) = (device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xfff00);
-    let block = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
-    // A partition's queue is that of its disk.
-    let queue = [block.join("queue"), block.join("../queue")].into_iter().find(|queue| queue.exists())?;
-    let read = |name: &str| fs::read_to_string(queue.join(name)).unwrap_or_default().trim().to_owned();
-    let (cache, fua) = (read("write_cache"), read("fua"));
-    let text = match (cache.as_str(), fua.as_str()) {
-        ("write through", _) => {
-            "disk: no volatile cache, or one with power-loss protection: flushes cost nothing".into()
-        }
-        (_, "1") => format!("disk: {cache} cache, forced unit access offered: data is durable after a flush"),
-        _ => format!("disk: {cache} cache: data is durable after a flush"),
-    };
-    Some(Finding { well: true, text })
+    match DirFacts::probe(existing) {
+        Ok(facts) => Finding { well: facts.direct && facts.shared_flush, text: format!("data {facts}") },
+        Err(error) => Finding { well: false, text: format!("data {}: {error}", path.display()) },
+    }
 }

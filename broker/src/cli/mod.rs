@@ -6,12 +6,14 @@ mod check;
 mod client;
 mod config;
 mod consume;
+mod findings;
 mod group;
 mod kafka;
 mod manual;
 mod produce;
 mod serve;
 mod topic;
+mod tune;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
@@ -38,8 +40,10 @@ enum Command {
     Produce(produce::Arguments),
     /// Write a topic's records to standard output
     Consume(consume::Arguments),
-    /// Find out whether this machine is fit: kernel, io_uring, limits, file system, disk, clock
+    /// Find out whether this machine is fit: what a broker needs, and what makes it better
     Check(check::Arguments),
+    /// Show what of this machine's settings could be better for a broker; change it when asked to, and put it back
+    Tune(tune::Arguments),
     /// Take over the data directories of an Apache Kafka node that has been stopped
     FromKafka(kafka::Arguments),
     /// Give the data directories of a stopped ringlog to Apache Kafka
@@ -83,6 +87,7 @@ pub fn run() -> ExitCode {
         Command::Produce(arguments) => produce::run(arguments),
         Command::Consume(arguments) => consume::run(arguments),
         Command::Check(arguments) => check::run(arguments),
+        Command::Tune(arguments) => tune::run(arguments),
         Command::FromKafka(arguments) => kafka::take(arguments),
         Command::ToKafka(arguments) => kafka::give(arguments),
         Command::Completions(arguments) => manual::completions(arguments, Arguments::command()),

@@ -1,0 +1,108 @@
+//! Memory: swapping, write-back, mappings, huge pages.
+
+use super::{file, wanted};
+use crate::machine::{Machine, Profile};
+use crate::place::Place;
+use crate::want::Want;
+use crate::{Evidence, Knob, Seen, Topic};
+
+/// Dirty bytes at which the kernel begins to write them back: a quarter of a second of one NVMe drive.
+const BACKGROUND_BYTES: u64 = 256 << 20;
+
+/// Dirty bytes at which who writes is made to wait.
+const DIRTY_BYTES: u64 = 1 << 30;
+
+/// What every kernel starts with.
+const MAPS: u64 = 65_530;
+
+pub(super) const SWAPPINESS: Knob = Knob {
+    name: "swappiness",
+    topic: Topic::Memory,
+    why: "A shard is one thread: while it waits for a page to come back from swap, every partition and connection of that core waits. The broker's buffers \
+          are in use all the time and bounded, the page cache beside them is what can be given up. Not 0: then the kernel rather kills a process.",
+    checked: "`vm.swappiness`.",
+    recommended: ["1", "1", "left as it is"],
+    applied: "The sysctl is written.",
+    evidence: &[Evidence::Source("https://docs.kernel.org/admin-guide/sysctl/vm.html#swappiness")],
+    seen: |machine| {
+        let server = machine.profile() != Profile::Laptop;
+        vec![file("/proc/sys/vm/swappiness", wanted(server, Want::AtMost(1)))]
+    },
+};
+
+pub(super) const DIRTY: Knob = Knob {
+    name: "dirty",
+    topic: Topic::Memory,
+    why: "Segments are written past the page cache, so the broker makes little dirty memory; others on the machine do, and its small files. A share of memory (10 % \
+          and 20 % unless set) is gigabytes on a server: when they are written back in one go, every flush that producers wait for stands behind them in the \
+          disk's queue. In bytes, write-back begins early and stays a trickle.",
+    checked: "`vm.dirty_background_bytes`, `vm.dirty_bytes`, or what their ratios come to of this machine's memory.",
+    recommended: [
+        "256 MiB in the background, 1 GiB at most",
+        "256 MiB in the background, 1 GiB at most",
+        "left as it is: fewer, larger writes save battery",
+    ],
+    applied: "The sysctls in bytes are written; the kernel then sets the ratios to 0, and a revert writes what there was, ratio or bytes.",
+    evidence: &[Evidence::Source(
+        "https://docs.kernel.org/admin-guide/sysctl/vm.html#dirty-background-bytes",
+    )],
+    seen: |machine| {
+        let memory = machine.memory_bytes();
+        let server = machine.profile() != Profile::Laptop;
+        let threshold = |stem: &str, bytes| Seen::Setting {
+            place: Place::Dirty(stem.into()),
+            want: wanted(server, Want::DirtyAtMost { bytes, memory }),
+            along: Vec::new(),
+        };
+        vec![
+            threshold("/proc/sys/vm/dirty_background", BACKGROUND_BYTES),
+            threshold("/proc/sys/vm/dirty", DIRTY_BYTES),
+        ]
+    },
+};
+
+pub(super) const MAX_MAP_COUNT: Knob = Knob {
+    name: "max_map_count",
+    topic: Topic::Memory,
+    why: "Apache Kafka maps two index files for each segment and needs this raised. ringlog maps no files: its indexes are in memory, so the kernel's own value is enough \
+          whatever the number of partitions.",
+    checked: "`vm.max_map_count`.",
+    recommended: ["65,530, what every kernel starts with", "65,530", "65,530"],
+    applied: "The sysctl is raised where somebody has made it lower.",
+    evidence: &[Evidence::Source("https://docs.kernel.org/admin-guide/sysctl/vm.html#max-map-count")],
+    seen: |_| vec![file("/proc/sys/vm/max_map_count", Want::AtLeast(MAPS))],
+};
+
+pub(super) const THP: Knob = Knob {
+    name: "thp",
+    topic: Topic::Memory,
+    why: "Buffers of 2 MiB and more ask for huge pages (madvise): a direct write takes such memory in one step instead of 4 KiB by 4 KiB. `never` takes that away; \
+          `always` gives huge pages to small, short-lived memory too, and the broker grows by what of them is not used. With `defrag` at `always`, any \
+          touch of fresh memory may stop a shard while the kernel moves pages together.",
+    checked: "`/sys/kernel/mm/transparent_hugepage/enabled` and `defrag`.",
+    recommended: [
+        "madvise; defrag: defer+madvise or madvise",
+        "madvise; defrag: defer+madvise or madvise",
+        "madvise",
+    ],
+    applied: "The words are written. What the kernel changes along with it (`vm.min_free_kbytes`) is put back too.",
+    evidence: &[Evidence::Source("https://docs.kernel.org/admin-guide/mm/transhuge.html")],
+    seen: huge_pages,
+};
+
+fn huge_pages(machine: &Machine) -> Vec<Seen> {
+    const HUGE: &str = "/sys/kernel/mm/transparent_hugepage";
+    if !machine.at(HUGE).is_dir() {
+        return vec![Seen::Absent("this kernel has no transparent huge pages")];
+    }
+    let server = machine.profile() != Profile::Laptop;
+    let enabled = Seen::Setting {
+        place: Place::File(format!("{HUGE}/enabled")),
+        want: Want::OneOf(&["madvise"]),
+        along: vec![Place::File("/proc/sys/vm/min_free_kbytes".into())],
+    };
+    let calm = Want::OneOf(&["defer+madvise", "madvise", "defer", "never"]);
+    vec![enabled, file(format!("{HUGE}/defrag"), wanted(server, calm))]
+}
+
+const _: () = assert!(BACKGROUND_BYTES < DIRTY_BYTES);
