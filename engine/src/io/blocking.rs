@@ -9,6 +9,7 @@ use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::ReadWriteFlags;
 use std::io::{self, IoSliceMut};
 use std::path::Path;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Runs one operation to its end.
@@ -175,12 +176,10 @@ fn prepare(file: &File, from: u64, to: u64, space: Space, disks: &Disks) -> io::
             allocate(file, from, to)
         }
         Space::Written => {
-            let mut zeroes = aligned(ZEROES);
-            zeroes.resize(ZEROES, 0);
             let mut pos = from;
             while pos < to {
-                let len = ZEROES.min(usize::try_from(to - pos).unwrap_or(ZEROES));
-                pos += write_all(file, pos, &zeroes[..len])?;
+                let len = ZEROES.len().min(usize::try_from(to - pos).unwrap_or(usize::MAX));
+                pos += write_all(file, pos, &ZEROES[..len])?;
             }
             disks.sync_file(file)
         }
@@ -210,8 +209,12 @@ fn capacity(path: &Path) -> io::Result<Capacity> {
     Ok(Capacity { total_bytes: disk.f_blocks * disk.f_frsize, usable_bytes: disk.f_bavail * disk.f_frsize })
 }
 
-/// Zeroes are written this many bytes at a time.
-const ZEROES: usize = 1 << 20;
+/// Zeroes are written this many bytes at a time, from one place: to fill a buffer takes longer than to write a small step.
+static ZEROES: LazyLock<Bytes> = LazyLock::new(|| {
+    let mut zeroes = aligned(1 << 20);
+    zeroes.resize(1 << 20, 0);
+    zeroes.freeze()
+});
 
 fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
     let mut entries = Vec::new();
