@@ -33,6 +33,8 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    /// Threads that wait for a job, or were woken and have not looked for one yet.
+    idle: usize,
     closed: bool,
 }
 
@@ -125,8 +127,14 @@ impl Drop for Jobs {
 
 impl Shared {
     fn push(&self, job: Job) {
-        self.lock().jobs.push_back(job);
-        self.work.notify_one();
+        let mut queue = self.lock();
+        queue.jobs.push_back(job);
+        // Waking is a system call, and a thread that works looks for the next job before it waits.
+        let idle = queue.idle > 0;
+        drop(queue);
+        if idle {
+            self.work.notify_one();
+        }
     }
 
     fn serve(&self) {
@@ -148,7 +156,9 @@ impl Shared {
             if queue.closed {
                 return None;
             }
+            queue.idle += 1;
             queue = self.work.wait(queue).expect("nothing panics while it holds the queue");
+            queue.idle -= 1;
         }
     }
 
