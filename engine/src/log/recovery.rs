@@ -22,7 +22,7 @@ use super::time_index::TimeIndex;
 use super::transactions::{self, TRANSACTION_INDEX};
 use super::{Cache, Gaps, Inner, Log, LogConfig, LogDir, Offset, READERS_MAX, State};
 use crate::batch;
-use crate::io::{DirEntry, FileMode, Io};
+use crate::io::{DirEntry, File, FileMode, Io};
 use crate::limits::BLOCK;
 #[cfg(ringlog_plant)]
 use crate::plant::{self, Plant};
@@ -98,12 +98,12 @@ impl Log {
             kafkas: false,
             checkpointed: None,
             on_disk: None,
+            partial: Bytes::new(),
             end: 0,
             log_start: 0,
         };
         recovery.run(&mut files).await?;
         recovery.remove_stray_snapshots(&files).await?;
-        let partial = recovery.open_active().await?;
         let bases: Vec<Offset> =
             recovery.segments.keys().filter(|base| files.transactions.contains(base)).copied().collect();
         let aborted = transactions::load(&recovery.io, &place, &bases, recovery.end).await;
@@ -119,6 +119,7 @@ impl Log {
             gaps,
             checkpointed,
             on_disk,
+            partial,
             end,
             log_start,
             ..
@@ -306,6 +307,8 @@ struct Recovery {
     checkpointed: Option<Offset>,
     /// What the checkpoint's file holds.
     on_disk: Option<OnDisk>,
+    /// The bytes of the last segment's last, partly filled block.
+    partial: Bytes,
     /// The next offset expected.
     end: Offset,
     log_start: Offset,
@@ -543,6 +546,8 @@ impl Recovery {
         }
         self.done.torn |= len > valid && !scan.is_before_zeroes();
         segment.written_size = valid;
+        // Before it is cut: that leaves the block in the page cache, and a direct read would wait until it has been written.
+        self.partial = self.partial_block(&file, valid).await.map_err(opening("read", &path))?;
         let cuts = len > valid;
         #[cfg(ringlog_plant)]
         let cuts = cuts && !plant::is(Plant::LeaveTheOldTail);
@@ -631,22 +636,18 @@ impl Recovery {
         self.io.sync_dir(dir, parent.clone()).await.map_err(opening("sync directory", parent))?;
         let mut segment = Segment::new(self.end, self.created);
         segment.blocks = Some(file);
+        self.partial = Bytes::new();
         self.segments.insert(self.end, segment);
         Ok(())
     }
 
-    /// The bytes of the active segment's last, partly filled block.
-    async fn open_active(&mut self) -> Result<Bytes, OpenError> {
-        let base = *self.segments.last_key_value().expect("recovery leaves a segment").0;
-        let segment = self.segments.get_mut(&base).expect("just seen");
-        let path = self.place.offset_file(base, LOG);
-        let file = segment.blocks.clone().expect("the last segment has been scanned");
-        let in_block = segment.size % BLOCK;
+    /// The bytes of the last, partly filled block of a segment that ends at `end`.
+    async fn partial_block(&self, file: &File, end: u64) -> io::Result<Bytes> {
+        let in_block = end % BLOCK;
         if in_block == 0 {
             return Ok(Bytes::new());
         }
-        let read = read_at(&self.io, &file, segment.size - in_block, in_block as usize).await;
-        read.map_err(opening("read", &path))
+        read_at(&self.io, file, end - in_block, in_block as usize).await
     }
 }
 

@@ -68,7 +68,8 @@ impl Scan {
 
     /// Whether what has been read of the rest is all zeroes, as prepared space is.
     pub(super) fn is_before_zeroes(&self) -> bool {
-        self.ahead.iter().all(|byte| *byte == 0)
+        let (chunks, rest) = self.ahead.as_chunks::<64>();
+        chunks.iter().all(|chunk| *chunk == [0; 64]) && rest.iter().all(|byte| *byte == 0)
     }
 
     /// Goes past the batch whose header has been seen, reading no more of it than is read already.
@@ -91,7 +92,11 @@ impl Scan {
             if more.is_empty() {
                 return Ok(false);
             }
-            self.ahead.extend_from_slice(&more);
+            if self.ahead.is_empty() {
+                self.ahead = more.into();
+            } else {
+                self.ahead.extend_from_slice(&more);
+            }
         }
         Ok(true)
     }
