@@ -5,6 +5,7 @@
 
 mod administering;
 mod cleaning;
+mod closing;
 mod coordinating;
 mod identity;
 mod loads;
@@ -404,31 +405,6 @@ impl Broker {
         self.0.stage.set(Stage::Drained);
     }
 
-    /// Closes the logs. To be called when every shard has drained.
-    pub async fn close(&self) {
-        self.settle().await;
-        let partitions = std::mem::take(&mut *self.0.partitions.borrow_mut());
-        for partition in partitions.into_values() {
-            while self.0.closing_now.get() >= CLOSING_MAX {
-                self.0.changed.next().await;
-            }
-            self.0.closing_now.set(self.0.closing_now.get() + 1);
-            let this = self.clone();
-            self.0.shard.spawn(async move {
-                partition.retire();
-                if let Err(error) = partition.log().clone().close().await {
-                    eprintln!("ERROR close partition {partition:?}: {error}");
-                }
-                this.0.closing_now.set(this.0.closing_now.get() - 1);
-                this.0.changed.notify();
-            });
-        }
-        while self.0.closing_now.get() > 0 {
-            self.0.changed.next().await;
-        }
-        self.0.stage.set(Stage::Closed);
-    }
-
     /// Asks the shard that owns something; in the order of the calls.
     pub fn ask(&self, owner: ShardId, call: Call) -> PendingAnswer {
         if owner == self.0.shard.id() {
@@ -657,9 +633,6 @@ const FRAME_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Lines about closed connections, at most: a client that misbehaves in ever new ways does not fill the log.
 const SAID_MAX: usize = 1000;
-
-/// Logs closed at the same time: each waits for some syncs, which are shared.
-const CLOSING_MAX: usize = 64;
 
 /// How long requests in hand may take when the broker stops.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);

@@ -9,7 +9,7 @@ use crate::keeping::Keeper;
 use crate::ledger::{Ended, Ledger, Tally, Target};
 use crate::plan::{End, FAULTS, Life, Plan};
 use crate::producing::{Kind, Producer};
-use ringlog::broker::{Broker, Parts, Stage};
+use ringlog::broker::{Broker, Parts, Recovery, Stage};
 use ringlog::calls::Mesh;
 use ringlog::config::{BrokerConfig, Settings, Source};
 use ringlog::net::ConnectionQuotas;
@@ -44,6 +44,8 @@ pub(crate) struct World {
     progress: Rc<Progress>,
     /// Of the same: all that is the broker's holds it.
     config: Option<Arc<BrokerConfig>>,
+    /// The last process has stopped: the next has nothing to scan.
+    stopped: bool,
 }
 
 /// How far a process of the broker has come.
@@ -97,6 +99,7 @@ impl World {
             random: Random::new(!plan.seed),
             brokers: Vec::new(),
             progress: Rc::default(),
+            stopped: false,
             config: None,
         };
         world.start_clients();
@@ -315,6 +318,7 @@ impl World {
         }
         let closed = stages(&brokers, Stage::Closed);
         drop(brokers);
+        self.stopped = closed;
         self.ledger.ended(if closed { Ended::Stopped } else { Ended::PowerCut });
         self.tally(|tally| tally.stops += u64::from(closed));
         assert!(closed || steps < STEPS_MAX, "a broker that is told to stop stops");
@@ -353,12 +357,18 @@ impl World {
         let progress = Rc::new(Progress { faulty, ..Progress::default() });
         self.progress = progress.clone();
         let (brokers, told) = (self.brokers.clone(), progress.clone());
+        let stopped = std::mem::take(&mut self.stopped);
         self.sim.shard(actors[0]).spawn(async move {
             if let Err(why) = lead(&brokers[0]).await {
                 *told.refused.borrow_mut() = Some(why.to_string());
                 return;
             }
             for broker in &brokers {
+                let Recovery { scanned_bytes, cut_bytes, .. } = broker.recovery();
+                assert!(
+                    !stopped || (scanned_bytes, cut_bytes) == (0, 0),
+                    "a stopped broker has nothing to scan"
+                );
                 broker.listen(0, address()).unwrap();
             }
             told.listening.set(true);

@@ -1,11 +1,13 @@
 //! The clean end of a log: everything written and durable, no prepared space, Kafka's files beside the segments.
 
+use super::checkpoint::{CHECKPOINT_FILE, Checkpoint};
 use super::error::LogFailed;
-use super::files::{INDEX, SNAPSHOT, TIME_INDEX, write_file};
+use super::files::{EPOCHS_FILE, INDEX, SNAPSHOT, TIME_INDEX, rename_finished, write_beside, write_file};
 use super::sealing::{Keep, LogStart};
 use super::segment::Segment;
 use super::{Log, LogDir};
-use crate::io::Io;
+use crate::io::{DirId, File, Io};
+use crate::shard::sync::Permit;
 use bytes::Bytes;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,13 +16,39 @@ impl Log {
     /// Stops the log: waits until everything is written, durable and sealed, gives the active segment the form of a sealed
     /// one, and writes a checkpoint, so that the next open has nothing to scan. Appends are refused from now on.
     pub async fn close(self) -> Result<(), LogFailed> {
-        self.stop_cleaning().await;
-        let _alone = self.0.changes.take(1).await;
-        {
-            let mut state = self.0.state.borrow_mut();
-            (state.changing, state.closing) = (true, true);
-        }
+        let _alone = self.refuse_changes().await;
         let result = self.finish().await;
+        self.let_go(result).await
+    }
+
+    /// The same, for one of many, in two parts: this one writes all there is to write. Then the caller syncs the file system, and ends it with
+    /// [`Closing::end`]: two syncs serve all logs, where [`Log::close`] takes seven for each.
+    pub async fn close_among_many(self) -> Result<Closing, LogFailed> {
+        let alone = self.refuse_changes().await;
+        if let Err(failed) = self.settle().await {
+            self.let_go(Ok(())).await?;
+            return Err(failed);
+        }
+        let checkpointing = self.0.checkpointing.take(1).await;
+        match self.write_all_beside().await {
+            Ok(files) => Ok(Closing { log: self, files, _alone: [alone, checkpointing] }),
+            Err(failure) => match self.let_go(Err(failure)).await {
+                Ok(()) => unreachable!("a log that could not write its files has failed"),
+                Err(failed) => Err(failed),
+            },
+        }
+    }
+
+    async fn refuse_changes(&self) -> Permit {
+        self.stop_cleaning().await;
+        let alone = self.0.changes.take(1).await;
+        let mut state = self.0.state.borrow_mut();
+        (state.changing, state.closing) = (true, true);
+        alone
+    }
+
+    /// Ends the log, whatever has come of it, and closes its files.
+    async fn let_go(&self, result: Result<(), Failure>) -> Result<(), LogFailed> {
         if let Err((doing, path, error)) = result {
             self.fail(doing, &path, error);
         }
@@ -36,30 +64,16 @@ impl Log {
         failed.map_or(Ok(()), Err)
     }
 
-    async fn finish(&self) -> Result<(), (&'static str, PathBuf, io::Error)> {
+    async fn finish(&self) -> Result<(), Failure> {
         if self.settle().await.is_err() {
             return Ok(());
         }
-        let checkpoint = self.sum_up();
-        let (file, base, offsets, times) = {
-            let mut state = self.0.state.borrow_mut();
-            let active = state.active_mut();
-            active.end_time_index();
-            let indexes = active.indexes.as_ref().expect("the active segment's indexes are in memory");
-            let file = active.blocks.clone().expect("a settled log's active segment has a file");
-            (file, active.base, indexes.offsets.encode(), indexes.times.encode())
-        };
+        let (checkpoint, files) = self.last_files();
         let place = &self.0.place;
         let io = self.0.shard.io();
-        let path = self.log_path(base);
-        let cut = |error| ("cut", path.clone(), error);
-        io.truncate(file.clone(), checkpoint.pos).await.map_err(cut)?;
-        io.sync_file(file).await.map_err(cut)?;
-        let files = [
-            (place.offset_file(base, INDEX), offsets),
-            (place.offset_file(base, TIME_INDEX), times),
-            (place.offset_file(checkpoint.offset, SNAPSHOT), self.0.state.borrow().producers.snapshot()),
-        ];
+        let file = self.cut_to(checkpoint.pos).await?;
+        let path = || file.path().to_owned();
+        io.sync_file(file.clone()).await.map_err(|error| ("cut", path(), error))?;
         for (path, bytes) in files {
             let written = write_file(io, place, &path, Bytes::from(bytes)).await;
             written.map_err(|error| ("write", path, error))?;
@@ -70,6 +84,56 @@ impl Log {
         self.write_checkpoint(checkpoint, LogStart::Current, Keep::Durably)
             .await
             .map_err(|error| ("write checkpoint of", place.path.clone(), error))
+    }
+
+    /// Writes the same files beside their names, the checkpoint among them, and syncs none.
+    async fn write_all_beside(&self) -> Result<Vec<PathBuf>, Failure> {
+        let (checkpoint, mut files) = self.last_files();
+        let place = &self.0.place;
+        let io = self.0.shard.io();
+        self.cut_to(checkpoint.pos).await?;
+        files.push((place.file(EPOCHS_FILE), checkpoint.epochs.clone()));
+        let checkpoint = self.made_whole(checkpoint).expect("a closing log's active segment is not sealed");
+        files.push((place.file(CHECKPOINT_FILE), checkpoint.encode()));
+        let mut written = Vec::with_capacity(files.len());
+        for (path, bytes) in files {
+            let beside = async {
+                let file = write_beside(io, place, &path, Bytes::from(bytes)).await?;
+                io.close(file).await
+            };
+            beside.await.map_err(|error| ("write", path.clone(), error))?;
+            written.push(path);
+        }
+        Ok(written)
+    }
+
+    /// The checkpoint of a settled log, and what its active segment has beside it when it is sealed.
+    fn last_files(&self) -> (Checkpoint, Vec<(PathBuf, Vec<u8>)>) {
+        let checkpoint = self.sum_up();
+        let place = &self.0.place;
+        let mut state = self.0.state.borrow_mut();
+        let snapshot = state.producers.snapshot();
+        let active = state.active_mut();
+        active.end_time_index();
+        let base = active.base;
+        let indexes = active.indexes.as_ref().expect("the active segment's indexes are in memory");
+        let files = vec![
+            (place.offset_file(base, INDEX), indexes.offsets.encode()),
+            (place.offset_file(base, TIME_INDEX), indexes.times.encode()),
+            (place.offset_file(checkpoint.offset, SNAPSHOT), snapshot),
+        ];
+        (checkpoint, files)
+    }
+
+    /// Cuts prepared space off the active segment.
+    async fn cut_to(&self, end: u64) -> Result<File, Failure> {
+        let file = {
+            let mut state = self.0.state.borrow_mut();
+            state.active_mut().blocks.clone().expect("a settled log's active segment has a file")
+        };
+        let cut = self.0.shard.io().truncate(file.clone(), end).await;
+        cut.map_err(|error| ("cut", file.path().to_owned(), error))?;
+        Ok(file)
     }
 
     /// Waits until nothing is on its way: all placed is written and durable, all segments but the active one are sealed, no step
@@ -105,7 +169,7 @@ impl Log {
         }
     }
 
-    fn take_files(&self) -> Vec<crate::io::File> {
+    fn take_files(&self) -> Vec<File> {
         let mut state = self.0.state.borrow_mut();
         state.segments.values_mut().flat_map(Segment::take_files).collect()
     }
@@ -125,6 +189,43 @@ impl Log {
         remove_partition(&io, &self.0.place).await
     }
 }
+
+/// A log whose last files are written, and have still to be made durable and named.
+pub struct Closing {
+    log: Log,
+    files: Vec<PathBuf>,
+    /// No change and no other checkpoint comes between.
+    _alone: [Permit; 2],
+}
+
+impl Closing {
+    /// The data directory it lies in.
+    pub fn dir(&self) -> DirId {
+        self.log.0.place.dir
+    }
+
+    /// The second part, for a caller who has synced the file system since the first: names the files. The log is closed when that is
+    /// durable, with the caller's second sync; until then a start goes by what was there before.
+    pub async fn end(self) -> Result<(), LogFailed> {
+        let (io, place) = (self.log.0.shard.io(), &self.log.0.place);
+        let mut named = Ok(());
+        for path in self.files {
+            if let Err(error) = rename_finished(io, place, &path).await {
+                named = Err(("rename", path, error));
+                break;
+            }
+        }
+        self.log.let_go(named).await
+    }
+
+    /// In place of the second part, where the sync has failed: leaves everything as after a crash.
+    pub async fn abandon(self) -> Result<(), LogFailed> {
+        self.log.let_go(Ok(())).await
+    }
+}
+
+/// What was being done to which file, and what went wrong.
+type Failure = (&'static str, PathBuf, io::Error);
 
 /// Removes the directory of a partition that nobody has open, in the same way as [`Log::remove`].
 pub async fn remove_partition(io: &Io, place: &LogDir) -> io::Result<()> {

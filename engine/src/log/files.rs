@@ -171,17 +171,30 @@ pub(super) async fn read_file(io: &Io, place: &LogDir, path: &Path) -> io::Resul
 /// Writes a small file whole: under another name first, so that after a crash there is the old one or the new one. Its
 /// directory is synced by the caller.
 pub(super) async fn write_file(io: &Io, place: &LogDir, path: &Path, bytes: Bytes) -> io::Result<()> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(UNFINISHED);
-    let unfinished = PathBuf::from(unfinished);
-    let file = create_empty(io, place, &unfinished, FileMode::CachedWrite).await?;
+    let file = write_beside(io, place, path, bytes).await?;
+    io.sync_file(file.clone()).await?;
+    io.close(file).await?;
+    rename_finished(io, place, path).await
+}
+
+/// Writes what a small file is to hold under its unfinished name. It may take its own once that is durable.
+pub(super) async fn write_beside(io: &Io, place: &LogDir, path: &Path, bytes: Bytes) -> io::Result<File> {
+    let file = create_empty(io, place, &unfinished(path), FileMode::CachedWrite).await?;
     if !bytes.is_empty() {
         io.write(file.clone(), 0, bytes).await?;
     }
-    io.sync_file(file.clone()).await?;
-    io.close(file).await?;
-    io.rename(place.dir, unfinished, path.into()).await?;
-    Ok(())
+    Ok(file)
+}
+
+/// Gives a file that was written beside its name.
+pub(super) async fn rename_finished(io: &Io, place: &LogDir, path: &Path) -> io::Result<()> {
+    io.rename(place.dir, unfinished(path), path.into()).await.map(drop)
+}
+
+fn unfinished(path: &Path) -> PathBuf {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(UNFINISHED);
+    unfinished.into()
 }
 
 /// Marks a log whose offsets may have gaps. Durable when it returns.

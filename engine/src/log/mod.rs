@@ -62,7 +62,7 @@ mod writer;
 pub use append::{Appended, LeaderAppend, Origin};
 pub use cache::Cache;
 pub use cleaning::{CleanError, Cleaned, CleanerLimits, Dirtiness};
-pub use close::{is_removed, remove_directory, remove_partition};
+pub use close::{Closing, is_removed, remove_directory, remove_partition};
 pub use config::{Durability, LogConfig, TimestampType};
 pub use epochs::EpochEnd;
 pub use error::{AppendError, LogFailed, OpenError, ReadError};

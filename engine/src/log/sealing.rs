@@ -340,7 +340,7 @@ impl Log {
 
     /// A checkpoint with the index entries that it leaves to what is on disk. `None` if its segment has been sealed, and maybe
     /// removed, since it was summed up: a later one is under way.
-    fn made_whole(&self, mut checkpoint: Checkpoint) -> Option<Checkpoint> {
+    pub(super) fn made_whole(&self, mut checkpoint: Checkpoint) -> Option<Checkpoint> {
         let from = std::mem::take(&mut checkpoint.from);
         if from == IndexBytes::default() {
             return Some(checkpoint);

@@ -34,6 +34,52 @@ fn recovery_scans_what_has_come_since_the_checkpoint() {
 }
 
 #[test]
+fn logs_that_are_closed_together_leave_what_one_leaves_that_is_closed_alone() {
+    let mut left = Vec::new();
+    for together in [false, true] {
+        let mut world = World::new();
+        for _ in 0..3 {
+            world.run(small(), async move |log, world| {
+                for n in 0..40 {
+                    world.append(&log, &batch(1, 2000 + n)).unwrap();
+                }
+                if together {
+                    log.close_among_many().await.unwrap().end().await.unwrap();
+                } else {
+                    log.close().await.unwrap();
+                }
+            });
+            let mut names: Vec<_> =
+                std::fs::read_dir(world.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            left.push(names);
+            world.run(small(), async move |log, world| world.check_all(&log).await);
+            assert_eq!((world.recovered.scanned_bytes, world.recovered.cut_bytes), (0, 0));
+        }
+    }
+    assert_eq!(left[..3], left[3..]);
+}
+
+#[test]
+fn a_log_whose_last_files_did_not_become_durable_is_as_after_a_crash() {
+    let mut world = World::new();
+    let config = LogConfig::default();
+    world.run(config.clone(), async move |log, world| {
+        for n in 0..10 {
+            world.append(&log, &batch(1, 2000 + n)).unwrap();
+        }
+        log.close_among_many().await.unwrap().abandon().await.unwrap();
+    });
+    world.run(config, async move |log, world| {
+        world.check_all(&log).await;
+        let unfinished = |entry: &std::fs::DirEntry| entry.path().extension().is_some_and(|end| end == "tmp");
+        let left = std::fs::read_dir(world.path()).unwrap().map(|entry| entry.unwrap());
+        assert_eq!(left.filter(unfinished).count(), 0);
+    });
+    assert_eq!(world.recovered.scanned_bytes, world.bytes_of_segments() as u64);
+}
+
+#[test]
 fn a_crash_between_sealing_and_the_next_segments_file_leaves_nothing_to_scan() {
     let mut world = World::new();
     world.run(small(), async move |log, world| {
