@@ -36,8 +36,8 @@ pub(super) fn run(op: Op, disks: &Disks) -> Outcome {
         Op::Prepare { file, from, to, space } => none(prepare(&file, from, to, space, disks)),
         Op::Truncate { file, len } => none(rustix::fs::ftruncate(fd(&file), len).map_err(Into::into)),
         Op::SyncFile { file } => none(disks.sync_file(&file)),
-        Op::Rename { from, to, .. } => none(std::fs::rename(from, to)),
-        Op::Unlink { path, .. } => none(std::fs::remove_file(path)),
+        Op::Rename { from, to, .. } => none(disks.freeing.unname(&to, || std::fs::rename(from, &to))),
+        Op::Unlink { path, .. } => none(disks.freeing.unname(&path, || std::fs::remove_file(&path))),
         Op::MakeDir { dir, path } => {
             none(disks.check_usable(dir).and_then(|()| std::fs::create_dir_all(path)))
         }

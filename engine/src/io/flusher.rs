@@ -11,6 +11,7 @@
 
 use super::blocking::fd;
 use super::failure::DeviceOffline;
+use super::freeing::Freeing;
 use super::jobs::Home;
 use super::probe::DirFacts;
 use super::{DirId, File, Outcome, Space, SyncItem, Token};
@@ -25,6 +26,7 @@ use std::thread::JoinHandle;
 pub(super) struct Disks {
     dirs: Vec<Dir>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) freeing: Freeing,
 }
 
 struct Dir {
@@ -82,7 +84,7 @@ impl Disks {
                 std::thread::Builder::new().name(format!("flush-{number:x}")).spawn(move || device.serve())
             })
             .collect::<io::Result<_>>()?;
-        Ok(Arc::new(Self { dirs, threads: Mutex::new(threads) }))
+        Ok(Arc::new(Self { dirs, threads: Mutex::new(threads), freeing: Freeing::start()? }))
     }
 
     /// Whether files of blocks in this directory go past the page cache.

@@ -19,6 +19,7 @@ mod clock;
 mod failure;
 mod file;
 mod flusher;
+mod freeing;
 mod handle;
 pub mod host;
 mod jobs;
