@@ -110,14 +110,19 @@ pub(super) fn fd(file: &File) -> &std::os::fd::OwnedFd {
 
 fn flags(mode: FileMode) -> OFlags {
     match mode {
-        FileMode::Cached => OFlags::RDONLY | OFlags::CLOEXEC,
+        FileMode::Cached | FileMode::CachedOnce => OFlags::RDONLY | OFlags::CLOEXEC,
         FileMode::Blocks | FileMode::CachedWrite => OFlags::RDWR | OFlags::CLOEXEC,
     }
 }
 
 fn open(path: &Path, flags: OFlags, mode: FileMode, direct: bool) -> io::Result<std::os::fd::OwnedFd> {
     let direct = if direct && mode == FileMode::Blocks { OFlags::DIRECT } else { OFlags::empty() };
-    Ok(rustix::fs::open(path, flags | direct, Mode::from_raw_mode(0o644))?)
+    let fd = rustix::fs::open(path, flags | direct, Mode::from_raw_mode(0o644))?;
+    if mode == FileMode::CachedOnce {
+        // It says of what lies behind a read that it is not read next. Where that is not understood more is read.
+        let _ = rustix::fs::fadvise(&fd, 0, None, rustix::fs::Advice::Random);
+    }
+    Ok(fd)
 }
 
 fn opened(

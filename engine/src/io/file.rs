@@ -84,6 +84,9 @@ pub enum FileMode {
     Blocks,
     /// Read only, through the page cache, any position: sealed segments, small files.
     Cached,
+    /// As `Cached`, but a read brings no more than it asks for: a log that is read from end to end in pieces, while others
+    /// wait for the same device.
+    CachedOnce,
     /// Read and write through the page cache, any position: checkpoints, indexes, metadata.
     CachedWrite,
 }

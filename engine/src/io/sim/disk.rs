@@ -176,7 +176,7 @@ impl Disk {
         let len = bytes.len() as u64;
         let size = self.file(file).len();
         match file.mode() {
-            FileMode::Cached => return Err(os_error(EBADF)),
+            FileMode::Cached | FileMode::CachedOnce => return Err(os_error(EBADF)),
             FileMode::CachedWrite => self.room_for((pos + len).saturating_sub(size))?,
             FileMode::Blocks => {
                 let address = bytes.as_ptr().addr() as u64;

@@ -90,11 +90,12 @@ struct Pass {
 /// Why a chunk cannot be worked on: this batch in it is not as it was written, cannot be read, or has no place.
 struct Bad(usize);
 
-/// Bytes read at once, as Kafka does by default (`log.cleaner.io.buffer.size`).
-const CHUNK_BYTES: usize = 512 << 10;
+/// Bytes read at once. A device answers one request after the other: a record that is to be written waits for such a piece, not for the
+/// 8 MB that the kernel would read ahead.
+const CHUNK_BYTES: usize = 256 << 10;
 
-/// After so many bytes what was written is synced, so that no sync has much to do while others wait behind it.
-const SYNC_BYTES: u64 = 8 << 20;
+/// After so many bytes what was written is synced, for the same reason.
+const SYNC_BYTES: u64 = 256 << 10;
 
 /// A cleaner that waits looks this often whether it is to stop.
 const WAIT_MAX: Duration = Duration::from_millis(100);
@@ -201,24 +202,43 @@ impl Round<'_> {
         let aborted = Arc::new(self.log.aborted_transactions(first_dirty, first_uncleanable));
         let mut next = self.log.segment_of(first_dirty);
         while let Some(base) = next.filter(|base| *base < first_uncleanable) {
-            let mut source = self.source(base).await?;
-            while let Some(chunk) = self.next_chunk(&mut source).await? {
-                let began = self.log.0.shard.now();
-                let aborted = aborted.clone();
-                let noted = io.compute(move || note_chunk(map, &chunk, first_dirty, &aborted)).await;
-                let (back, result) = noted.map_err(|error| self.failed("clean", &source, error))?;
-                map = back;
-                let (consumed, fits) = result.map_err(|bad| self.bad(&source, &bad))?;
-                source.pos += consumed as u64;
-                self.done.bytes_read += consumed as u64;
-                if !fits {
-                    return Ok(map);
-                }
-                self.rest(began, consumed).await?;
+            let source = self.source(base).await?;
+            let file = source.file.clone();
+            let noted = self.note_source(source, map, &aborted).await;
+            self.close(file).await?;
+            let (back, fits) = noted?;
+            map = back;
+            if !fits {
+                break;
             }
             next = self.log.segment_after(base);
         }
         Ok(map)
+    }
+
+    /// Says whether all keys of a segment had room.
+    async fn note_source(
+        &mut self,
+        mut source: Source,
+        mut map: OffsetMap,
+        aborted: &Arc<Vec<AbortedTransaction>>,
+    ) -> Result<(OffsetMap, bool), CleanError> {
+        let (io, from) = (self.log.0.shard.io(), self.range.first_dirty);
+        while let Some(chunk) = self.next_chunk(&mut source).await? {
+            let began = self.log.0.shard.now();
+            let aborted = aborted.clone();
+            let noted = io.compute(move || note_chunk(map, &chunk, from, &aborted)).await;
+            let (back, result) = noted.map_err(|error| self.failed("clean", &source, error))?;
+            map = back;
+            let (consumed, fits) = result.map_err(|bad| self.bad(&source, &bad))?;
+            source.pos += consumed as u64;
+            self.done.bytes_read += consumed as u64;
+            if !fits {
+                return Ok((map, false));
+            }
+            self.rest(began, consumed).await?;
+        }
+        Ok((map, true))
     }
 
     fn begin_pass(&self, map: OffsetMap) -> Pass {
@@ -354,50 +374,76 @@ impl Round<'_> {
         file: &File,
         mut pass: Pass,
     ) -> Result<Pass, CleanError> {
-        let io = self.log.0.shard.io();
-        let mut unsynced = 0;
         for (at, base) in group.sources.iter().enumerate() {
             let is_last = at + 1 == group.sources.len();
-            let mut source = self.source(*base).await?;
+            let source = self.source(*base).await?;
             self.done.bytes_before += source.size;
-            while let Some(chunk) = self.next_chunk(&mut source).await? {
-                let began = self.log.0.shard.now();
-                let left = source.size - source.pos;
-                // The group's last batch stays at least as a header: there the next segment goes on.
-                let end = (is_last && chunk.len() as u64 == left).then_some(chunk.len());
-                let filtered = io.compute(move || filter_chunk(pass, &chunk, end)).await;
-                let (back, result) = filtered.map_err(|error| self.failed("clean", &source, error))?;
-                pass = back;
-                let (consumed, kept) = result.map_err(|bad| self.bad(&source, &bad))?;
-                let len = kept.len() as u64;
-                if len > 0 {
-                    let pos = pass.segment.size - len;
-                    let written = io.write(file.clone(), pos, Bytes::from(kept)).await;
-                    written.map_err(|error| self.log.cleaning_failed("write", file.path(), error))?;
-                    unsynced += len;
-                }
-                if unsynced >= SYNC_BYTES {
-                    let synced = io.sync_file(file.clone()).await;
-                    synced.map_err(|error| self.log.cleaning_failed("sync", file.path(), error))?;
-                    unsynced = 0;
-                }
-                source.pos += consumed as u64;
-                self.done.bytes_read += consumed as u64;
-                self.done.bytes_written += len;
-                self.rest(began, consumed + usize::try_from(len).unwrap_or(0)).await?;
-            }
+            let read = source.file.clone();
+            let written = self.write_source(source, is_last, file, pass).await;
+            self.close(read).await?;
+            pass = written?;
         }
         Ok(pass)
     }
 
+    async fn write_source(
+        &mut self,
+        mut source: Source,
+        is_last: bool,
+        file: &File,
+        mut pass: Pass,
+    ) -> Result<Pass, CleanError> {
+        let io = self.log.0.shard.io();
+        let mut unsynced = 0;
+        while let Some(chunk) = self.next_chunk(&mut source).await? {
+            let began = self.log.0.shard.now();
+            let left = source.size - source.pos;
+            // The group's last batch stays at least as a header: there the next segment goes on.
+            let end = (is_last && chunk.len() as u64 == left).then_some(chunk.len());
+            let filtered = io.compute(move || filter_chunk(pass, &chunk, end)).await;
+            let (back, result) = filtered.map_err(|error| self.failed("clean", &source, error))?;
+            pass = back;
+            let (consumed, kept) = result.map_err(|bad| self.bad(&source, &bad))?;
+            let len = kept.len() as u64;
+            if len > 0 {
+                let pos = pass.segment.size - len;
+                let written = io.write(file.clone(), pos, Bytes::from(kept)).await;
+                written.map_err(|error| self.log.cleaning_failed("write", file.path(), error))?;
+                unsynced += len;
+            }
+            if unsynced >= SYNC_BYTES {
+                let synced = io.sync_file(file.clone()).await;
+                synced.map_err(|error| self.log.cleaning_failed("sync", file.path(), error))?;
+                unsynced = 0;
+            }
+            source.pos += consumed as u64;
+            self.done.bytes_read += consumed as u64;
+            self.done.bytes_written += len;
+            self.rest(began, consumed + usize::try_from(len).unwrap_or(0)).await?;
+        }
+        Ok(pass)
+    }
+
+    /// Opens a segment for this round alone.
     async fn source(&self, base: Offset) -> Result<Source, CleanError> {
-        let file = self.log.file_to_read(base).await;
+        let path = self.log.log_path(base);
+        let opened = self.log.0.shard.io().open(self.log.0.place.dir, path, FileMode::CachedOnce).await;
+        // Otherwise retention was quicker, or the next start finds out.
+        let Ok((file, _)) = opened else { return Err(CleanError::Stopped) };
         let size = self.log.0.state.borrow().segments.get(&base).map(|segment| segment.size);
-        let (Ok(Some(file)), Some(size)) = (file, size) else {
-            // Retention was quicker, or the next start finds out.
-            return Err(CleanError::Stopped);
-        };
-        Ok(Source { base, file, pos: 0, size })
+        match size {
+            Some(size) => Ok(Source { base, file, pos: 0, size }),
+            None => {
+                self.close(file).await?;
+                Err(CleanError::Stopped)
+            }
+        }
+    }
+
+    async fn close(&self, file: File) -> Result<(), CleanError> {
+        let path = file.path().to_owned();
+        let closed = self.log.0.shard.io().close(file).await;
+        closed.map(drop).map_err(|error| self.log.cleaning_failed("close", &path, error))
     }
 
     /// The next batches of a segment, in whole; `None` at its end.

@@ -54,7 +54,7 @@ impl FileDriver {
     fn open(&mut self, dir: crate::io::DirId, path: &Path, mode: FileMode, create: bool) -> Outcome {
         let opened = std::fs::OpenOptions::new()
             .read(true)
-            .write(mode != FileMode::Cached)
+            .write(!matches!(mode, FileMode::Cached | FileMode::CachedOnce))
             .create_new(create)
             .open(path)
             .and_then(|file| Ok((file.metadata()?.len(), file)));
