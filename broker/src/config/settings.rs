@@ -233,6 +233,8 @@ impl ConfigError {
     fn unknown(name: &str, source: Source) -> Self {
         let nearest = BROKER_KEYS
             .iter()
+            // No nearer than their lengths are.
+            .filter(|key| name.len().abs_diff(key.name.len()) <= key.name.len() / 3)
             .map(|key| (strsim::damerau_levenshtein(name, key.name), key.name))
             .min()
             .filter(|(distance, near)| *distance <= near.len() / 3)
