@@ -186,7 +186,8 @@ pub(crate) async fn first_offset(
     ledger: &Ledger,
     target: Target,
 ) -> Option<Result<i64, ErrorCode>> {
-    let name = ledger.name_of(target);
+    // It may have been deleted since the caller heard of it.
+    let Some(name) = ledger.name_of(target) else { return Some(Err(ErrorCode::UnknownTopicOrPartition)) };
     let partition =
         ListOffsetsPartition { partition_index: target.index, timestamp: EARLIEST, ..Default::default() };
     let topics = vec![ListOffsetsTopic { name: name.as_str().into(), partitions: vec![partition] }];

@@ -271,8 +271,9 @@ impl Ledger {
         targets.collect()
     }
 
-    pub(crate) fn name_of(&self, target: Target) -> String {
-        self.0.borrow().topics[&target.topic].name.clone()
+    /// The name of a topic that is there.
+    pub(crate) fn name_of(&self, target: Target) -> Option<String> {
+        Some(self.0.borrow().topics.get(&target.topic)?.name.clone())
     }
 
     pub(crate) fn is_present(&self, target: Target) -> bool {
