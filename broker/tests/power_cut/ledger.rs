@@ -156,6 +156,11 @@ impl Ledger {
         self.0.borrow_mut().faulty = faulty;
     }
 
+    /// Whether its disks may fail, or be full.
+    pub(crate) fn is_faulty(&self) -> bool {
+        self.0.borrow().faulty
+    }
+
     pub(crate) fn ended(&self, how: Ended) {
         let mut book = self.0.borrow_mut();
         book.life += 1;

@@ -318,7 +318,8 @@ impl World {
         }
         let closed = stages(&brokers, Stage::Closed);
         drop(brokers);
-        self.stopped = closed;
+        // What could not be written when the broker stopped is scanned, as after a crash.
+        self.stopped = closed && !self.ledger.is_faulty();
         self.ledger.ended(if closed { Ended::Stopped } else { Ended::PowerCut });
         self.tally(|tally| tally.stops += u64::from(closed));
         assert!(closed || steps < STEPS_MAX, "a broker that is told to stop stops");
