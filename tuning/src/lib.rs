@@ -14,6 +14,7 @@ mod boot;
 mod cpus;
 mod document;
 mod error;
+mod ethtool;
 mod finding;
 mod knobs;
 mod machine;

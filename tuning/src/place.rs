@@ -1,5 +1,6 @@
 //! One place of the machine that holds a setting: how it is read, written, and put back.
 
+use crate::ethtool::{self, CardSetting};
 use crate::machine::Machine;
 use crate::mounts::{Mount, MountOption};
 use crate::want::selected;
@@ -24,6 +25,13 @@ pub enum Place {
         /// Which option.
         option: MountOption,
     },
+    /// A number that a network card holds.
+    Card {
+        /// Its interface.
+        card: String,
+        /// Which number.
+        setting: CardSetting,
+    },
     /// A file of ringlog's own in /etc: all of it.
     Own(String),
     /// A symbolic link in /etc: where it leads.
@@ -39,6 +47,10 @@ impl Place {
             Self::Mount { point, option } => {
                 let mounts = machine.read("/proc/self/mountinfo").unwrap_or_default();
                 return Ok(Mount::on(&mounts, point).map(|mount| mount.option(*option).to_owned()));
+            }
+            Self::Card { .. } if machine.is_made_up() => return Ok(None),
+            Self::Card { card, setting } => {
+                return Ok(ethtool::get(card, *setting)?.map(|number| number.to_string()));
             }
             Self::Link(path) => fs::read_link(machine.at(path)).map(|to| to.to_string_lossy().into_owned()),
         };
@@ -62,6 +74,10 @@ impl Place {
                 }
                 mount.remount(*option, text)
             }
+            (Self::Card { card, setting }, Some(text)) => {
+                let number = text.trim().parse().map_err(|_| io::ErrorKind::InvalidInput)?;
+                ethtool::set(card, *setting, number)
+            }
             (Self::Own(path), Some(text)) => write_own(&machine.at(path), text),
             (Self::Link(path), Some(text)) => {
                 let path = machine.at(path);
@@ -74,7 +90,7 @@ impl Place {
                 remove(&machine.at(path))?;
                 sync_directory(&machine.at(path))
             }
-            (Self::File(_) | Self::Dirty(_) | Self::Mount { .. }, None) => {
+            (Self::File(_) | Self::Dirty(_) | Self::Mount { .. } | Self::Card { .. }, None) => {
                 Err(io::ErrorKind::InvalidInput.into())
             }
         }
@@ -103,7 +119,7 @@ impl Place {
         match self {
             Self::File(path) => under(path, &["/proc/sys/", "/proc/irq/", "/sys/"]),
             Self::Dirty(stem) => under(stem, &["/proc/sys/vm/dirty"]),
-            Self::Mount { .. } => true,
+            Self::Mount { .. } | Self::Card { .. } => true,
             Self::Own(path) | Self::Link(path) => {
                 under(path, &["/etc/security/limits.d/ringlog-", "/etc/systemd/system/"])
                     && path.contains("ringlog-")
@@ -127,6 +143,7 @@ impl Place {
                     MountOption::Discard => "discard",
                 }
             ),
+            Self::Card { card, setting } => format!("{card} {}", setting.name()),
             Self::Own(path) | Self::Link(path) => path.clone(),
         }
     }

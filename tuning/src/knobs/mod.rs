@@ -27,6 +27,8 @@ pub static KNOBS: &[Knob] = &[
     processor::ISOLATED_CORES,
     queues::IRQ_AFFINITY,
     queues::PACKET_STEERING,
+    network::NIC_RINGS,
+    network::NIC_COALESCING,
     network::TCP_BUFFERS,
     network::SOMAXCONN,
     disk::SCHEDULER,

@@ -1,9 +1,11 @@
-//! Sockets: how much may be on the way, and how many may wait to be accepted.
+//! Cards and sockets: how much may wait, how much may be on the way, and how many may wait to be accepted.
 
 use super::{file, wanted};
-use crate::machine::Profile;
+use crate::ethtool::{self, CardSetting};
+use crate::machine::{Machine, Profile};
+use crate::place::Place;
 use crate::want::Want;
-use crate::{Evidence, Knob, Topic};
+use crate::{Evidence, Knob, Seen, Topic};
 
 /// Bytes on the way between two machines 13 ms apart at 10 Gbit/s, or 1.3 ms apart at 100.
 const WINDOW: u64 = 16 << 20;
@@ -53,3 +55,52 @@ pub(super) const SOMAXCONN: Knob = Knob {
         ]
     },
 };
+
+/// Packets of 1,500 bytes: 1 ms at 25 Gbit/s.
+const RING: u32 = 2048;
+
+pub(super) const NIC_RINGS: Knob = Knob {
+    name: "nic-rings",
+    topic: Topic::Network,
+    why: "A shard's core also takes the packets of its queue. While it checks and copies a batch of 1 MiB nobody takes them, and what does not fit into the card's ring is dropped and sent again \
+          by the client, milliseconds later: seen as a p99.9 that has no other reason. 2,048 packets are 1 ms at 25 Gbit/s.",
+    checked: "Asked of the card (ethtool's netlink interface); `ethtool -g` shows the same.",
+    recommended: [
+        "2,048 to receive, or the most the card has",
+        "left as it is: the host's queue is behind it",
+        "left as it is",
+    ],
+    applied: "The card is told. Most take their link down for a moment to change it: better before the broker runs.",
+    evidence: &[Evidence::Source("https://docs.kernel.org/networking/ethtool-netlink.html#rings-get")],
+    seen: |machine| {
+        each_card(machine, CardSetting::ReceiveRing, |card| {
+            let most = ethtool::ring_max(card, CardSetting::ReceiveRing).ok().flatten().unwrap_or(RING);
+            Want::AtLeast(u64::from(RING.min(most)))
+        })
+    },
+};
+
+pub(super) const NIC_COALESCING: Knob = Knob {
+    name: "nic-coalescing",
+    topic: Topic::Network,
+    why: "An interrupt for each packet costs the shard's core a visit for every 1,500 bytes of a batch; one that waits for long adds that wait to every small request. Adaptive cards gather when much \
+          comes, and interrupt at once when little does, which is what a broker sees by turns.",
+    checked: "Asked of the card (ethtool's netlink interface); `ethtool -c` shows the same.",
+    recommended: ["adaptive-rx on, where the card can", "left as it is", "left as it is"],
+    applied: "The card is told.",
+    evidence: &[Evidence::Source("https://docs.kernel.org/networking/ethtool-netlink.html#coalesce-get")],
+    seen: |machine| each_card(machine, CardSetting::AdaptiveReceive, |_| Want::AtLeast(1)),
+};
+
+/// The setting of each card that has it.
+fn each_card(machine: &Machine, setting: CardSetting, want: impl Fn(&str) -> Want) -> Vec<Seen> {
+    let bare_metal = machine.profile() == Profile::BareMetal;
+    let mut seen = Vec::new();
+    for card in machine.cards() {
+        let place = Place::Card { card: card.clone(), setting };
+        if place.read(machine).is_ok_and(|now| now.is_some()) {
+            seen.push(Seen::Setting { place, want: wanted(bare_metal, want(&card)), along: Vec::new() });
+        }
+    }
+    if seen.is_empty() { vec![Seen::Absent("no card tells of any")] } else { seen }
+}
