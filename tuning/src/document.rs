@@ -1,7 +1,7 @@
 //! docs/TUNING.md, written from the table.
 
+use crate::Topic;
 use crate::knobs::KNOBS;
-use crate::{Evidence, Topic};
 use std::fmt::Write;
 
 /// The page.
@@ -17,11 +17,10 @@ pub fn document() -> String {
                  | Laptop | {laptop} |\n| Changed | {} |\n",
                 knob.name, knob.why, knob.checked, knob.applied
             );
-            for evidence in knob.evidence {
-                let _ = match evidence {
-                    Evidence::Measured(what) => writeln!(text, "| Measured | {what} |"),
-                    Evidence::Source(url) => writeln!(text, "| Not measured; source | <{url}> |"),
-                };
+            for (name, evidence) in knob.evidence_lines() {
+                let evidence =
+                    if evidence.starts_with("https:") { format!("<{evidence}>") } else { evidence.into() };
+                let _ = writeln!(text, "| {name} | {evidence} |");
             }
         }
     }
@@ -54,5 +53,6 @@ ringlog tune --revert              # puts back exactly what was there before the
 - **What is refused** (by a driver, a hypervisor, a container) is told, and does not keep the rest from being changed; the exit code is then 1.
 - `--only KNOB` and `--skip KNOB` choose, and may be given several times; `--data DIR` says whose disks and mounts are meant.
 
-This page is written from the table in `tuning/src/knobs`; a test keeps them the same.
+This page is written from the table in `tuning/src/knobs`; a test keeps them the same. What was measured, and how far to
+trust it: [tuning.md](../bench/results/2026-11-21-two-cores/tuning.md).
 ";

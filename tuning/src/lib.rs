@@ -91,6 +91,19 @@ pub struct Knob {
     seen: fn(&Machine) -> Vec<Seen>,
 }
 
+impl Knob {
+    /// The evidence as lines of a name and a text.
+    pub fn evidence_lines(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        // A source beside a measurement is further reading; alone it is all there is.
+        let measured = self.evidence.iter().any(|evidence| matches!(evidence, Evidence::Measured(_)));
+        let source = if measured { "Source" } else { "Not measured here; source" };
+        self.evidence.iter().map(move |evidence| match evidence {
+            Evidence::Measured(what) => ("Measured", *what),
+            Evidence::Source(url) => (source, *url),
+        })
+    }
+}
+
 /// One place that a knob looks at.
 enum Seen {
     /// It can be changed.

@@ -3,7 +3,7 @@
 use super::{Failure, findings};
 use clap::{Args, ValueEnum};
 use ringlog_tuning::{
-    Boot, Choice, Ended, Evidence, Finding, KNOBS, Machine, Profile, STATE_FILE, State, Step, Verdict,
+    Boot, Choice, Ended, Finding, KNOBS, Machine, Profile, STATE_FILE, State, Step, Verdict,
 };
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -213,11 +213,8 @@ fn explain(name: &str) -> Result<(), Failure> {
         println!("{}: {recommended}", profile.name());
     }
     println!("changed: {}", knob.applied);
-    for evidence in knob.evidence {
-        match evidence {
-            Evidence::Measured(what) => println!("measured: {what}"),
-            Evidence::Source(url) => println!("not measured; source: {url}"),
-        }
+    for (name, evidence) in knob.evidence_lines() {
+        println!("{}: {evidence}", name.to_lowercase());
     }
     Ok(())
 }

@@ -75,7 +75,12 @@ pub(super) const READ_AHEAD: Knob = Knob {
     checked: "`/sys/block/*/queue/read_ahead_kb`.",
     recommended: ["1,024 KiB and more", "1,024 KiB and more", "left as it is"],
     applied: "The number is written.",
-    evidence: &[SYSFS],
+    evidence: &[
+        Evidence::Measured(
+            "1 MiB that is not in memory, by `sendfile`: 1.2 to 1.6 ms with 128 KiB, 0.78 with 512, 0.72 with 1,024, 0.62 with 4,096",
+        ),
+        SYSFS,
+    ],
     seen: |machine| {
         let server = machine.profile() != Profile::Laptop;
         each_disk(machine, |queue| {
@@ -122,7 +127,12 @@ pub(super) const MOUNT_OPTIONS: Knob = Knob {
         "discard and lazytime left as they are",
     ],
     applied: "The mount is remounted with this one option changed. To keep it across starts, use `--persist`, or put it into /etc/fstab.",
-    evidence: &[Evidence::Source("https://man7.org/linux/man-pages/man8/mount.8.html")],
+    evidence: &[
+        Evidence::Measured(
+            "durable requests of 16 KiB, `noatime,lazytime` beside `relatime`: the same writes, bytes and flushes; 250 to 321 us of the machine's CPU a request beside 343 to 421, an indication at best. `discard` was not tried",
+        ),
+        Evidence::Source("https://man7.org/linux/man-pages/man8/mount.8.html"),
+    ],
     seen: mounted,
 };
 

