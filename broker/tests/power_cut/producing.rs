@@ -167,7 +167,13 @@ impl Producer {
             }
             None => (None, Order::Plain { connection: connection.serial }),
         };
-        let bytes = self.batch(number, records, identity);
+        // The ledger knows batches by their CRC, which in 100,000 seeds two may share by chance.
+        let bytes = loop {
+            let bytes = self.batch(number, records, identity);
+            if !self.ledger.knows(&bytes) {
+                break bytes;
+            }
+        };
         let sent = Sent { target, number, bytes, order };
         self.ledger.sends(&sent);
         if identity.is_some() {
