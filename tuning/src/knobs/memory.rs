@@ -91,7 +91,7 @@ pub(super) const THP: Knob = Knob {
     applied: "The words are written. What the kernel changes along with it (`vm.min_free_kbytes`) is put back too.",
     evidence: &[
         Evidence::Measured(
-            "requests of 1 MB over blocks written before: 1,056 to 1,676 MB/s with `madvise`, 730 to 775 with `never` (as `PR_SET_THP_DISABLE` has it), five rounds by turns; no difference where the disk is the limit. `always` was not tried",
+            "requests of 1 MB over blocks written before: 1,056 to 1,676 MB/s with `madvise`, 730 to 775 with `never` (as `PR_SET_THP_DISABLE` has it), five rounds by turns, seen once; no difference where the disk is the limit. `always` was not tried",
         ),
         Evidence::Source("https://docs.kernel.org/admin-guide/mm/transhuge.html"),
     ],
