@@ -29,7 +29,7 @@ use crate::config::{BrokerConfig, Settings, TopicConfig};
 use crate::metrics::Metrics;
 use crate::net::{
     CloseReason, ConnectionQuotas, Limits, Listeners, NewConnection, Peer, PendingReply, QuotaCounts,
-    Requests,
+    Requests, Unfinished,
 };
 use crate::partition::{Acks, Appending, Partition, PartitionId, Waiter};
 use bytes::{Bytes, BytesMut};
@@ -38,9 +38,9 @@ use loads::Loads;
 use offline::OfflineParts;
 use reading::ParkedReads;
 use ringlog_engine::log::Cache;
-use ringlog_engine::shard::sync::{Credits, Event, oneshot};
+use ringlog_engine::shard::sync::{Credits, Event, Permit, oneshot};
 use ringlog_engine::shard::{Shard, ShardId};
-use ringlog_wire::ErrorCode;
+use ringlog_wire::{ApiKey, ErrorCode};
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
@@ -94,6 +94,10 @@ struct Inner {
     coordinators: Coordinators,
     questions: Questions,
     fetch_memory: Credits,
+    /// Memory for other replies that may be large, and the largest each API has had.
+    list_memory: Credits,
+    list_bytes: RefCell<BTreeMap<ApiKey, usize>>,
+    unfinished: Rc<Unfinished>,
     listeners: RefCell<Option<Listeners>>,
     quotas: Arc<ConnectionQuotas>,
     loads: Loads,
@@ -149,8 +153,9 @@ impl Broker {
         let sessions = api::Sessions::new(parts.shard.id(), config.fetch_sessions_max.div_ceil(shards));
         let request_bytes = config.requests_bytes_budget / shards;
         let request_memory = Credits::new(request_bytes / 4);
-        let large_request_memory =
-            Credits::new((request_bytes - request_bytes / 4).max(config.request_bytes_max));
+        let large_request_memory = Credits::new((request_bytes / 2).max(config.request_bytes_max));
+        let unfinished = Unfinished::new(request_bytes / 4);
+        let reply_bytes = (config.replies_bytes_budget / shards).max(REPLY_BYTES_LEAST);
         let limits = Limits {
             request_bytes_max: config.request_bytes_max,
             quotas: parts.quotas.clone(),
@@ -160,11 +165,15 @@ impl Broker {
             overlapping_max: PRODUCES_IN_FLIGHT_MAX,
             request_memory: request_memory.clone(),
             large_request_memory: large_request_memory.clone(),
+            unfinished: unfinished.clone(),
         };
         let broker = Self(Rc::new(Inner {
             mesh: parts.mesh,
             sessions: RefCell::new(sessions),
-            fetch_memory: Credits::new(FETCH_BYTES_BUDGET / shards),
+            fetch_memory: Credits::new(reply_bytes - reply_bytes / 4),
+            list_memory: Credits::new(reply_bytes / 4),
+            list_bytes: RefCell::default(),
+            unfinished: unfinished.clone(),
             shard: parts.shard,
             settings: RefCell::new(Arc::new(parts.config.settings.clone())),
             config: parts.config,
@@ -366,10 +375,24 @@ impl Broker {
         self.0.partitions.borrow().values().map(Partition::acks_waiting).sum()
     }
 
-    /// Memory taken by requests in hand and by fetch replies, in bytes.
+    /// Memory taken by requests in hand and by replies, in bytes.
     pub fn memory_in_use(&self) -> (usize, usize) {
-        let requests = self.0.request_memory.taken() + self.0.large_request_memory.taken();
-        (requests, self.0.fetch_memory.taken())
+        let taken = self.0.request_memory.taken() + self.0.large_request_memory.taken();
+        (taken + self.0.unfinished.bytes(), self.0.fetch_memory.taken() + self.0.list_memory.taken())
+    }
+
+    /// Memory for an answer to this API, as large as the largest there has been. Nothing is taken where answers are small.
+    pub async fn list_memory(&self, api: ApiKey) -> Option<Permit> {
+        let largest = self.0.list_bytes.borrow().get(&api).copied();
+        let bytes = largest.filter(|bytes| *bytes > LIST_BYTES_UNCOUNTED)?;
+        Some(self.0.list_memory.take(bytes).await)
+    }
+
+    /// An answer has come to this many bytes.
+    pub fn note_list_bytes(&self, api: ApiKey, bytes: usize) {
+        let mut largest = self.0.list_bytes.borrow_mut();
+        let largest = largest.entry(api).or_default();
+        *largest = bytes.max(*largest);
     }
 
     /// Whether [`Broker::drain`] and [`Broker::close`] have ended.
@@ -607,7 +630,7 @@ impl Requests for Broker {
     }
 
     fn is_short_of_reply_memory(&self) -> bool {
-        self.0.fetch_memory.is_short()
+        self.0.fetch_memory.is_short() || self.0.list_memory.is_short()
     }
 
     fn too_many(&self, address: IpAddr) {
@@ -622,8 +645,11 @@ impl Requests for Broker {
     }
 }
 
-/// Memory for fetch replies that wait to be sent, over all shards.
-const FETCH_BYTES_BUDGET: usize = 256 << 20;
+/// Memory for the replies of a shard, at least.
+const REPLY_BYTES_LEAST: usize = 4 << 20;
+
+/// Replies that are not larger than this are not worth counting: of each connection there is one.
+const LIST_BYTES_UNCOUNTED: usize = 4 << 10;
 
 /// Produce requests of one connection that overlap. Clients send five at a time; acks=0 and others may send more.
 const PRODUCES_IN_FLIGHT_MAX: usize = 64;

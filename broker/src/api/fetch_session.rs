@@ -82,6 +82,8 @@ pub enum Notable {
 pub struct Sessions {
     shard: ShardId,
     sessions_max: usize,
+    /// Partitions of all sessions together.
+    partitions: usize,
     sessions: HashMap<i32, Session>,
     last_used: BTreeSet<(Instant, i32)>,
     evictions: u64,
@@ -148,13 +150,22 @@ pub struct Asked {
 const INITIAL_EPOCH: i32 = 0;
 /// The epoch that ends one.
 const FINAL_EPOCH: i32 = -1;
+/// Partitions that the sessions of a shard may remember, at some 300 bytes each: 30 MiB.
+const PARTITIONS_MAX: usize = 100_000;
 /// A session not used for this long may be evicted by any other (Kafka's MIN_INCREMENTAL_FETCH_SESSION_EVICTION_MS).
 const EVICT_AFTER: Duration = Duration::from_secs(120);
 
 impl Sessions {
     /// An empty cache with room for this many sessions.
     pub fn new(shard: ShardId, sessions_max: usize) -> Self {
-        Self { shard, sessions_max, sessions: HashMap::new(), last_used: BTreeSet::new(), evictions: 0 }
+        Self {
+            shard,
+            sessions_max,
+            partitions: 0,
+            sessions: HashMap::new(),
+            last_used: BTreeSet::new(),
+            evictions: 0,
+        }
     }
 
     /// Sessions kept.
@@ -192,8 +203,12 @@ impl Sessions {
         if session.by_id != asked.by_id {
             return Err(SessionError::TopicId);
         }
+        let before = session.partitions.len();
         session.update(&wanted, forgotten);
-        if session.partitions.is_empty() {
+        let after = session.partitions.len();
+        self.partitions = self.partitions - before + after;
+        // One that grows beyond the bound ends: its client begins anew, with all that it wants.
+        if after == 0 || after > before && self.partitions > PARTITIONS_MAX {
             self.remove(asked.session_id);
             return Ok((Context::Sessionless, wanted));
         }
@@ -214,8 +229,13 @@ impl Sessions {
         answered: impl Iterator<Item = (Wanted, Answered)>,
     ) -> i32 {
         let answered: Vec<_> = answered.collect();
-        if self.sessions.len() >= self.sessions_max && !self.evict(now, asked.from_follower, answered.len()) {
+        if answered.len() > PARTITIONS_MAX {
             return 0;
+        }
+        while self.sessions.len() >= self.sessions_max || self.partitions + answered.len() > PARTITIONS_MAX {
+            if !self.evict(now, asked.from_follower, answered.len()) {
+                return 0;
+            }
         }
         let id = self.new_id(random);
         let mut session = Session {
@@ -235,6 +255,7 @@ impl Sessions {
                 log_start_offset: answer.log_start_offset,
             });
         }
+        self.partitions += session.partitions.len();
         self.sessions.insert(id, session);
         self.last_used.insert((now, id));
         id
@@ -254,6 +275,7 @@ impl Sessions {
 
     fn remove(&mut self, id: i32) {
         if let Some(session) = self.sessions.remove(&id) {
+            self.partitions -= session.partitions.len();
             self.last_used.remove(&(session.last_used, id));
         }
     }
@@ -443,6 +465,25 @@ mod tests {
         assert_eq!((sessions.len(), sessions.evictions()), (2, 1));
         assert_eq!(sessions.last_used.len(), 2);
         let _ = first;
+    }
+
+    #[test]
+    fn all_sessions_together_remember_a_bounded_number_of_partitions() {
+        let mut sessions = Sessions::new(ShardId(0), 1000);
+        let most = i32::try_from(PARTITIONS_MAX).unwrap();
+        let create = |sessions: &mut Sessions, partitions: std::ops::Range<i32>| {
+            sessions.create(NOW, 7, asked(0, 0), partitions.map(|index| (want(index, 0), quiet(0))))
+        };
+        let first = create(&mut sessions, 0..most - 2);
+        assert_eq!(create(&mut sessions, 0..3), 0);
+        let small = create(&mut sessions, 0..2);
+        assert!(first != 0 && small != 0 && sessions.partitions == PARTITIONS_MAX);
+        let grown = sessions.begin(NOW, asked(small, 1), vec![want(2, 0)], &[]).unwrap();
+        assert_eq!(grown, (Context::Sessionless, vec![want(2, 0)]), "it ends, and its client begins anew");
+        let (_, all) = sessions.begin(NOW, asked(first, 1), vec![], &[want(0, 0).key]).unwrap();
+        assert_eq!((all.len(), sessions.partitions), (PARTITIONS_MAX - 3, PARTITIONS_MAX - 3));
+        assert_eq!(create(&mut sessions, 0..most + 1), 0);
+        assert_ne!(create(&mut sessions, 0..3), 0);
     }
 
     #[test]

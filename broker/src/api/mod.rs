@@ -237,7 +237,43 @@ where
     let request = decode::<R>(&context, &mut reader)?;
     let context = Rc::new(context);
     let response = handle(context.clone(), request);
-    Ok(Box::pin(async move { context.reply(&response.await) }))
+    if !lists(context.key) {
+        return Ok(Box::pin(async move { context.reply(&response.await) }));
+    }
+    Ok(Box::pin(async move {
+        let held = context.broker.list_memory(context.key).await;
+        let reply = context.reply(&response.await);
+        let Reply::Send(parts) = reply else { return reply };
+        let bytes = parts.iter().map(Part::len).sum::<u64>();
+        let bytes = usize::try_from(bytes).expect("it is in memory");
+        context.broker.note_list_bytes(context.key, bytes);
+        match held {
+            Some(mut held) => {
+                held.shrink_to(bytes);
+                Reply::SendHeld(parts, held)
+            }
+            None => Reply::Send(parts),
+        }
+    }))
+}
+
+/// Whether a small request may have a large answer, which has to wait for memory.
+fn lists(api: ApiKey) -> bool {
+    matches!(
+        api,
+        ApiKey::Metadata
+            | ApiKey::ListOffsets
+            | ApiKey::OffsetFetch
+            | ApiKey::DescribeGroups
+            | ApiKey::ListGroups
+            | ApiKey::ApiVersions
+            | ApiKey::DescribeConfigs
+            | ApiKey::DescribeLogDirs
+            | ApiKey::DescribeProducers
+            | ApiKey::DescribeTopicPartitions
+            | ApiKey::ListConfigResources
+            | ApiKey::OffsetForLeaderEpoch
+    )
 }
 
 fn decode<M: Message>(context: &Context, reader: &mut Reader<'_>) -> Result<M, String> {

@@ -309,6 +309,12 @@ pub const BROKER_KEYS: &[BrokerKey] = &[
         "An idempotent producer's sequence is forgotten after this long without a batch, in milliseconds.",
     ),
     key(
+        "queued.max.reply.bytes",
+        LONG_FROM_ONE,
+        "268435456",
+        "ringlog's own: memory for replies that wait to be sent, in bytes, over all shards. Beyond it requests that need more wait, and those who do not read theirs are closed.",
+    ),
+    key(
         "queued.max.request.bytes",
         LONG,
         "-1",

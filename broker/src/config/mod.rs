@@ -63,6 +63,8 @@ pub struct BrokerConfig {
     pub request_bytes_max: usize,
     /// Memory for requests in hand, in bytes, over all shards.
     pub requests_bytes_budget: usize,
+    /// Memory for replies that wait to be sent, in bytes, over all shards.
+    pub replies_bytes_budget: usize,
     /// Memory for the tail caches, in bytes, over all shards.
     pub cache_bytes: usize,
     /// The most one fetch returns, in bytes.
@@ -158,6 +160,7 @@ impl BrokerConfig {
                 .map_err(|_| ConfigError::Conflict("default.replication.factor is above 32767".into()))?,
             request_bytes_max,
             requests_bytes_budget,
+            replies_bytes_budget: number(&settings, "queued.max.reply.bytes"),
             cache_bytes: number(&settings, "cache.bytes"),
             fetch_bytes_max: number(&settings, "fetch.max.bytes"),
             fetch_sessions_max: number(&settings, "max.incremental.fetch.session.cache.slots"),

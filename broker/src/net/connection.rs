@@ -28,6 +28,8 @@ pub enum CloseReason {
     Handshake,
     /// A frame that had begun did not end in time.
     SlowFrame,
+    /// Frames that had begun took too much memory, and it had one for long.
+    Crowded,
     /// A reply that had begun to leave was not taken in time.
     SlowReader,
     /// The broker stops.
@@ -43,6 +45,7 @@ impl CloseReason {
             Self::Idle => "idle",
             Self::Handshake => "handshake",
             Self::SlowFrame => "slow_request",
+            Self::Crowded => "crowded",
             Self::SlowReader => "slow_reader",
             Self::Stopping => "stopping",
         }
@@ -57,6 +60,7 @@ impl fmt::Display for CloseReason {
             Self::Idle => write!(f, "it was idle for longer than connections.max.idle.ms"),
             Self::Handshake => write!(f, "it asked for nothing within connections.max.handshake.ms"),
             Self::SlowFrame => write!(f, "a request that had begun did not arrive in time"),
+            Self::Crowded => write!(f, "requests that had begun took too much memory"),
             Self::SlowReader => write!(f, "a reply was not read in time"),
             Self::Stopping => write!(f, "the broker stops"),
         }
@@ -68,6 +72,8 @@ pub(super) struct Control {
     /// The frame that has begun to come, and the replies that have begun to leave.
     frame: Cell<Option<Transfer>>,
     sending: Cell<Option<Transfer>>,
+    /// Memory that an unfinished small frame takes.
+    unfinished: Cell<usize>,
     /// When it last had a request or an answer, or came; and whether it ever had a request.
     last_used: Cell<Instant>,
     has_asked: Cell<bool>,
@@ -120,6 +126,7 @@ impl Control {
         Rc::new(Self {
             frame: Cell::new(None),
             sending: Cell::new(None),
+            unfinished: Cell::new(0),
             last_used: Cell::new(now),
             has_asked: Cell::new(false),
             busy: Cell::new(false),
@@ -135,6 +142,16 @@ impl Control {
             let len = LARGE_FRAME_BYTES as u64;
             self.frame.set(Some(Transfer { began: now, len, holds_memory: false }));
         }
+    }
+
+    pub(super) fn set_unfinished(&self, bytes: usize) {
+        self.unfinished.set(bytes);
+    }
+
+    /// Since when there is a small frame that has not ended, and the memory it takes.
+    pub(super) fn unfinished(&self) -> Option<(Instant, usize)> {
+        let bytes = self.unfinished.get();
+        self.frame.get().filter(|_| bytes > 0).map(|frame| (frame.began, bytes))
     }
 
     /// A large body of this length, for which memory was taken, is being received.
@@ -217,8 +234,7 @@ impl Connection {
     pub(super) async fn serve(self) -> CloseReason {
         let io = self.shard.io().clone();
         let replies = Replies::default();
-        let mut input =
-            Input::new(io.clone(), self.socket.clone(), self.limits.request_bytes_max, self.control.clone());
+        let mut input = Input::new(io.clone(), self.socket.clone(), &self.limits, self.control.clone());
         let reason = self.run(&mut input, &replies).await;
         // Nothing of this connection may be pending when its socket closes.
         input.stop().await;

@@ -12,7 +12,8 @@
 //! ```
 
 use super::connection::Control;
-use super::{AHEAD_BYTES_MAX, LARGE_FRAME_BYTES, LARGE_START_BYTES, Requests};
+use super::unfinished::Share;
+use super::{AHEAD_BYTES_MAX, LARGE_FRAME_BYTES, LARGE_START_BYTES, Limits, Requests};
 use bytes::{Buf, Bytes, BytesMut};
 use ringlog_engine::io::{Io, Op, Outcome, Socket, Stream};
 use std::collections::VecDeque;
@@ -39,6 +40,7 @@ pub(super) struct Input {
     /// The stream has been told to end.
     cancelled: bool,
     control: Rc<Control>,
+    share: Share,
 }
 
 /// The next thing to do with what came.
@@ -67,18 +69,19 @@ const LENGTH_BYTES: usize = 4;
 const START_BYTES: usize = LENGTH_BYTES + 4;
 
 impl Input {
-    pub(super) fn new(io: Io, socket: Socket, request_bytes_max: usize, control: Rc<Control>) -> Self {
+    pub(super) fn new(io: Io, socket: Socket, limits: &Limits, control: Rc<Control>) -> Self {
         Self {
             io,
             socket,
             control,
+            share: Share::new(&limits.unfinished),
             cancelled: false,
             stream: None,
             chunk: Bytes::new(),
             held: BytesMut::new(),
             ahead: VecDeque::new(),
             ahead_bytes: 0,
-            request_bytes_max,
+            request_bytes_max: limits.request_bytes_max,
             end: None,
             after_large: false,
         }
@@ -90,6 +93,7 @@ impl Input {
             match self.cut() {
                 Ok(Some(next)) => {
                     self.control.frame_ended();
+                    self.count();
                     self.after_large = matches!(next, Next::Large { .. });
                     return next;
                 }
@@ -99,6 +103,7 @@ impl Input {
             if !self.held.is_empty() {
                 self.control.frame_began(self.io.now());
             }
+            self.count();
             if let Err(end) = self.more().await {
                 return Next::End(end);
             }
@@ -122,6 +127,7 @@ impl Input {
         }
         self.control.large_body_began(self.io.now(), len - self.held.len());
         let mut start = self.held.split();
+        self.count();
         if start.len() < LARGE_START_BYTES {
             let missing = LARGE_START_BYTES - start.len();
             start = self.receive_exactly(start, missing).await?.into();
@@ -156,6 +162,9 @@ impl Input {
         until_closed: bool,
     ) -> Option<T> {
         self.keep_chunk();
+        if !self.share.allows_ahead() {
+            self.cancel();
+        }
         let mut work = pin!(work);
         poll_fn(|cx| {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
@@ -275,7 +284,8 @@ impl Input {
             if let Ok(Some(chunk)) = self.received(outcome) {
                 self.push_ahead(&chunk);
             }
-            if self.ahead_bytes > AHEAD_BYTES_MAX {
+            self.count();
+            if self.ahead_bytes > AHEAD_BYTES_MAX || !self.share.allows_ahead() {
                 self.cancel();
             }
         }
@@ -309,6 +319,13 @@ impl Input {
                 self.push_ahead(&chunk);
             }
         }
+    }
+
+    /// Takes note of what lies here and is of no use yet.
+    fn count(&mut self) {
+        let held = if self.held.is_empty() { 0 } else { self.held.capacity() };
+        self.control.set_unfinished(held);
+        self.share.set(held, self.ahead_bytes);
     }
 
     fn push_ahead(&mut self, chunk: &Bytes) {

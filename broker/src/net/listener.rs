@@ -54,6 +54,7 @@ impl Listeners {
             changed: Event::default(),
         }));
         shard.spawn(listeners.clone().sweep());
+        shard.spawn(listeners.clone().make_room());
         listeners
     }
 
@@ -211,6 +212,28 @@ impl Listeners {
             };
             self.for_each(|control| control.sweep(now, &patience));
             self.sleep_unless_stopping(sweep_every(limits)).await;
+        }
+    }
+
+    /// Whenever frames that have begun take too much memory, closes those that began first.
+    async fn make_room(self) {
+        let unfinished = self.0.limits.unfinished.clone();
+        loop {
+            unfinished.exceeded.next().await;
+            let mut excess = unfinished.excess();
+            let connections = self.0.connections.borrow();
+            let mut began: Vec<_> = connections
+                .values()
+                .filter_map(|one| one.unfinished().map(|(began, bytes)| (began, bytes, one)))
+                .collect();
+            began.sort_by_key(|(began, ..)| *began);
+            for (_, bytes, control) in began {
+                if excess == 0 {
+                    break;
+                }
+                control.close(CloseReason::Crowded);
+                excess = excess.saturating_sub(bytes);
+            }
         }
     }
 

@@ -13,10 +13,12 @@ mod input;
 mod listener;
 mod output;
 mod quotas;
+mod unfinished;
 
 pub use connection::CloseReason;
 pub use listener::Listeners;
 pub use quotas::{Admission, ConnectionQuotas, Place, QuotaCounts};
+pub use unfinished::Unfinished;
 
 use bytes::{Bytes, BytesMut};
 use ringlog_engine::io::{File, Socket};
@@ -162,7 +164,9 @@ pub struct Limits {
     pub overlapping_max: usize,
     /// Request memory of this shard for bodies below [`LARGE_FRAME_BYTES`].
     pub request_memory: Credits,
-    /// The same for larger ones. It is taken before they have come: those that do not come keep no small ones waiting.
+    /// Bytes that have come and are no whole request yet, or behind one that is being answered.
+    pub unfinished: Rc<Unfinished>,
+    /// Request memory for larger bodies. It is taken before they have come: those that do not come keep no small ones waiting.
     pub large_request_memory: Credits,
 }
 

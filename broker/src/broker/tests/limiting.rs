@@ -1,12 +1,17 @@
 //! Limits of connections and of their patience, on the simulated clock.
 
 use super::client::fetch;
+use super::harness::TestBroker;
 use super::simulated::{Client, World};
 use bytes::Bytes;
 use ringlog_engine::io::Instant;
+use ringlog_wire::ApiKey;
 use ringlog_wire::api_versions::ApiVersionsRequest;
+use ringlog_wire::fetch::FetchRequest;
 use std::cell::Cell;
+use std::future::Future;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// When something was seen, if it was.
@@ -77,7 +82,7 @@ fn who_does_not_ask_in_time_is_closed_and_who_has_asked_may_be_silent_longer() {
 fn one_who_waits_for_an_answer_is_not_idle() {
     let mut world = World::with(2, &["connections.max.idle.ms=10000"]);
     let waiting = world.client(async |client| {
-        let request = ringlog_wire::fetch::FetchRequest { max_wait_ms: 45_000, ..fetch("t", &[(0, 0)]) };
+        let request = FetchRequest { max_wait_ms: 45_000, ..fetch("t", &[(0, 0)]) };
         client.call(12, &request).await.expect("the broker answers");
     });
     let asked = world.client(ask);
@@ -90,7 +95,7 @@ fn one_who_waits_for_an_answer_is_not_idle() {
 fn without_limits_silence_is_borne() {
     let mut world = World::with(3, &["connections.max.handshake.ms=-1", "connections.max.idle.ms=-1"]);
     let clients = [world.client(ask), world.client(async |_| {})];
-    world.sim.run_for(Duration::from_secs(100_000));
+    world.sim.run_for(Duration::from_secs(10_000));
     assert!(clients.iter().all(|seen| seen.get().is_none()));
     world.stop();
 }
@@ -145,4 +150,85 @@ fn above_the_rate_all_are_served_in_time() {
     assert_eq!(answered.get(), COUNT);
     assert!(world.brokers[0].quota_counts().delayed > 0);
     world.stop();
+}
+
+/// Two shards, each with 256 KiB for frames that have begun, and as much for what is sent ahead.
+const SMALL: &[&str] = &["socket.request.max.bytes=1000000", "queued.max.request.bytes=4194304"];
+
+#[test]
+fn frames_that_do_not_end_make_room_for_those_that_do() {
+    let mut world = World::with(7, SMALL);
+    // A whole one has the length it tells; these have nearly all of it.
+    let crowd: Vec<Seen> = (0..20).map(|_| world.client(async |client| send(client, HALF).await)).collect();
+    world.sim.run_for(Duration::from_secs(2));
+    let closed = crowd.iter().filter(|seen| seen.get().is_some()).count();
+    assert!((8..18).contains(&closed), "{closed} closed, long before their time");
+    let requests: usize = world.brokers.iter().map(|broker| broker.memory_in_use().0).sum();
+    assert!(requests <= 1 << 20, "{requests}");
+    let well = Seen::default();
+    let seen = well.clone();
+    world.client(async move |client| {
+        ask(client).await;
+        seen.set(Some(client.io.now()));
+    });
+    between(world.time_until_closed(&[&well]), 0, 1);
+    world.stop();
+}
+
+/// 60,000 bytes of a frame of 65,000.
+static HALF: &[u8] = &{
+    let mut bytes = [0; 60_000];
+    [bytes[2], bytes[3]] = 65_000_u16.to_be_bytes();
+    bytes
+};
+
+#[test]
+fn what_is_sent_ahead_of_answers_is_left_with_the_kernel_when_there_is_much() {
+    const AHEAD: i32 = 2500;
+    let mut world = World::with(8, SMALL);
+    let answered = Rc::new(Cell::new(0));
+    for _ in 0..20 {
+        let answered = answered.clone();
+        world.client(async move |client| {
+            let wait = FetchRequest { max_wait_ms: 20_000, ..fetch("t", &[(0, 0)]) };
+            let first = client.send(12, &wait).await.expect("connected");
+            let ahead = (1..=AHEAD)
+                .flat_map(|id| [b"\0\0\0\x0a\0\x12\0\0", &id.to_be_bytes()[..], b"\xff\xff"].concat());
+            client.io.send(client.socket.clone(), vec![ahead.collect()]).await.expect("connected");
+            client.receive::<FetchRequest>(12, first).await.expect("an answer");
+            for id in 1..=AHEAD {
+                client.receive::<ApiVersionsRequest>(0, id).await.expect("an answer");
+            }
+            answered.set(answered.get() + 1);
+        });
+    }
+    world.sim.run_for(Duration::from_secs(15));
+    let requests: usize = world.brokers.iter().map(|broker| broker.memory_in_use().0).sum();
+    assert!(answered.get() == 0 && requests <= 640 << 10, "{requests} of 700000 bytes sent");
+    world.sim.run_until(|| answered.get() == 20).unwrap();
+    world.stop();
+}
+
+#[test]
+fn large_answers_wait_for_memory_once_it_is_known_that_they_are() {
+    let broker = TestBroker::with(1, &["queued.max.reply.bytes=8388608"], &[]);
+    let (first, second) = broker.ask(|brokers| {
+        let broker = brokers[0].clone();
+        let take = || {
+            std::pin::pin!(broker.list_memory(ApiKey::Metadata))
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .map(|held| held.map(|held| held.amount()))
+        };
+        broker.note_list_bytes(ApiKey::Metadata, 4000);
+        let first = take();
+        broker.note_list_bytes(ApiKey::Metadata, 2 << 20);
+        broker.note_list_bytes(ApiKey::Metadata, 4000);
+        let mut held = std::pin::pin!(broker.list_memory(ApiKey::Metadata));
+        let held = held.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let waits = take();
+        drop(held);
+        (first, (waits, take()))
+    });
+    assert_eq!(first, Poll::Ready(None), "small ones are not counted");
+    assert_eq!(second, (Poll::Pending, Poll::Ready(Some(2 << 20))));
 }

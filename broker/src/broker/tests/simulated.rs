@@ -138,7 +138,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    async fn send<R: Request>(&mut self, version: i16, request: &R) -> Option<i32> {
+    pub(super) async fn send<R: Request>(&mut self, version: i16, request: &R) -> Option<i32> {
         let id = self.next_id;
         self.next_id += 1;
         let parts = encode_request(version, id, Some("sim"), request).unwrap();
@@ -151,7 +151,7 @@ impl Client {
     }
 
     /// The response to this request, which must be the next; `None` once the broker is gone.
-    async fn receive<R: Request>(&mut self, version: i16, id: i32) -> Option<R::Response> {
+    pub(super) async fn receive<R: Request>(&mut self, version: i16, id: i32) -> Option<R::Response> {
         loop {
             let whole = self.received.first_chunk::<4>().map(|len| 4 + u32::from_be_bytes(*len) as usize);
             if let Some(len) = whole.filter(|len| *len <= self.received.len()) {
