@@ -98,6 +98,8 @@ struct Inner {
     list_memory: Credits,
     list_bytes: RefCell<BTreeMap<ApiKey, usize>>,
     unfinished: Rc<Unfinished>,
+    /// Turns of fetches of many partitions.
+    large_fetches: Credits,
     listeners: RefCell<Option<Listeners>>,
     quotas: Arc<ConnectionQuotas>,
     loads: Loads,
@@ -174,6 +176,7 @@ impl Broker {
             list_memory: Credits::new(reply_bytes / 4),
             list_bytes: RefCell::default(),
             unfinished: unfinished.clone(),
+            large_fetches: Credits::new(reading::LARGE_FETCHES_MAX),
             shard: parts.shard,
             settings: RefCell::new(Arc::new(parts.config.settings.clone())),
             config: parts.config,

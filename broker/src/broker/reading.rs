@@ -87,7 +87,9 @@ impl Broker {
             let may_wait = !self.is_stopping() && self.0.shard.now() < deadline;
             let ticket = may_wait.then(|| parking.renew(&shards));
             let mut memory = self.fetch_memory(fetch.bytes_max).await;
+            let turn = self.turn_of_large(fetch.reads.len()).await;
             let results = self.read_all(fetch, memory.amount(), &shards, ticket).await;
+            drop(turn);
             if !may_wait || is_enough(fetch, &results) {
                 memory.shrink_to(results.iter().flatten().map(|found| found.bytes).sum());
                 return (results, memory);
@@ -104,6 +106,17 @@ impl Broker {
         let pool = &self.0.fetch_memory;
         let fair = (pool.left() / 4).max(FETCH_BYTES_LEAST);
         pool.take(bytes_max.min(fair)).await
+    }
+
+    /// A fetch of many partitions takes as long as hundreds of other requests: few go at a time, and before each of them the shard looks
+    /// for what else has come. Otherwise some hundred clients that fetch everything would keep all others waiting for a second.
+    async fn turn_of_large(&self, partitions: usize) -> Option<Permit> {
+        if partitions < LARGE_FETCH_PARTITIONS {
+            return None;
+        }
+        let turn = self.0.large_fetches.take(1).await;
+        self.0.shard.sleep(Duration::from_nanos(1)).await;
+        Some(turn)
     }
 
     /// Which of the reads each shard answers.
@@ -200,6 +213,12 @@ impl Broker {
         })
     }
 }
+
+/// From this many partitions on a fetch is a large one: it takes some 100 µs.
+const LARGE_FETCH_PARTITIONS: usize = 100;
+
+/// Large fetches of a shard that go at a time: while some wait for the disk or for another shard, others go on.
+pub(super) const LARGE_FETCHES_MAX: usize = 4;
 
 /// A fetch gets room for this many bytes even when memory runs short.
 const FETCH_BYTES_LEAST: usize = 64 * 1024;
