@@ -121,8 +121,8 @@ apis! {
     OffsetDelete                 = 47, [0-0], flexible [none], served;
     DescribeClientQuotas         = 48, [0-1], flexible [1+], named;
     AlterClientQuotas            = 49, [0-1], flexible [1+], named;
-    DescribeUserScramCredentials = 50, [0-0], flexible [0+], named;
-    AlterUserScramCredentials    = 51, [0-0], flexible [0+], named;
+    DescribeUserScramCredentials = 50, [0-0], flexible [0+], served;
+    AlterUserScramCredentials    = 51, [0-0], flexible [0+], served;
     Vote                         = 52, [0-2], flexible [0+], named;
     BeginQuorumEpoch             = 53, [0-1], flexible [1+], named;
     EndQuorumEpoch               = 54, [0-1], flexible [1+], named;
@@ -147,10 +147,10 @@ apis! {
     AssignReplicasToDirs         = 73, [0-0], flexible [0+], named;
     ListConfigResources          = 74, [0-1], flexible [0+], served;
     DescribeTopicPartitions      = 75, [0-0], flexible [0+], served;
-    ShareGroupHeartbeat          = 76, [1-1], flexible [0+], named;
-    ShareGroupDescribe           = 77, [1-1], flexible [0+], named;
-    ShareFetch                   = 78, [1-2], flexible [0+], named;
-    ShareAcknowledge             = 79, [1-2], flexible [0+], named;
+    ShareGroupHeartbeat          = 76, [1-1], flexible [0+], served;
+    ShareGroupDescribe           = 77, [1-1], flexible [0+], served;
+    ShareFetch                   = 78, [1-2], flexible [0+], served;
+    ShareAcknowledge             = 79, [1-2], flexible [0+], served;
     AddRaftVoter                 = 80, [0-1], flexible [0+], named;
     RemoveRaftVoter              = 81, [0-0], flexible [0+], named;
     UpdateRaftVoter              = 82, [0-0], flexible [0+], named;
@@ -161,9 +161,9 @@ apis! {
     ReadShareGroupStateSummary   = 87, [0-1], flexible [0+], named;
     StreamsGroupHeartbeat        = 88, [0-0], flexible [0+], named;
     StreamsGroupDescribe         = 89, [0-0], flexible [0+], named;
-    DescribeShareGroupOffsets    = 90, [0-1], flexible [0+], named;
-    AlterShareGroupOffsets       = 91, [0-0], flexible [0+], named;
-    DeleteShareGroupOffsets      = 92, [0-0], flexible [0+], named;
+    DescribeShareGroupOffsets    = 90, [0-1], flexible [0+], served;
+    AlterShareGroupOffsets       = 91, [0-0], flexible [0+], served;
+    DeleteShareGroupOffsets      = 92, [0-0], flexible [0+], served;
 }
 
 impl ApiKey {
@@ -228,7 +228,7 @@ mod tests {
             assert_eq!(spec.key.code() as usize, index, "{}", spec.name);
             assert_eq!(ApiKey::from_code(spec.key.code()), Some(spec.key));
         }
-        assert_eq!(ApiKey::ALL.iter().filter(|spec| spec.served).count(), 36);
+        assert_eq!(ApiKey::ALL.iter().filter(|spec| spec.served).count(), 45);
         for code in [-1, ApiKey::ALL.len() as i16, i16::MIN, i16::MAX] {
             assert_eq!(ApiKey::from_code(code), None);
         }

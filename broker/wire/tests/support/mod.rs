@@ -48,10 +48,19 @@ macro_rules! for_each_api {
             alter_partition_reassignments: AlterPartitionReassignmentsRequest => AlterPartitionReassignmentsResponse,
             list_partition_reassignments: ListPartitionReassignmentsRequest => ListPartitionReassignmentsResponse,
             offset_delete: OffsetDeleteRequest => OffsetDeleteResponse,
+            describe_user_scram_credentials: DescribeUserScramCredentialsRequest => DescribeUserScramCredentialsResponse,
+            alter_user_scram_credentials: AlterUserScramCredentialsRequest => AlterUserScramCredentialsResponse,
             describe_cluster: DescribeClusterRequest => DescribeClusterResponse,
             describe_producers: DescribeProducersRequest => DescribeProducersResponse,
             list_config_resources: ListConfigResourcesRequest => ListConfigResourcesResponse,
             describe_topic_partitions: DescribeTopicPartitionsRequest => DescribeTopicPartitionsResponse,
+            share_group_heartbeat: ShareGroupHeartbeatRequest => ShareGroupHeartbeatResponse,
+            share_group_describe: ShareGroupDescribeRequest => ShareGroupDescribeResponse,
+            share_fetch: ShareFetchRequest => ShareFetchResponse,
+            share_acknowledge: ShareAcknowledgeRequest => ShareAcknowledgeResponse,
+            describe_share_group_offsets: DescribeShareGroupOffsetsRequest => DescribeShareGroupOffsetsResponse,
+            alter_share_group_offsets: AlterShareGroupOffsetsRequest => AlterShareGroupOffsetsResponse,
+            delete_share_group_offsets: DeleteShareGroupOffsetsRequest => DeleteShareGroupOffsetsResponse,
         }
     };
 }
