@@ -8,19 +8,23 @@ mod cleaning;
 mod closing;
 mod coordinating;
 mod identity;
+mod keeping;
 mod loads;
 mod offline;
 mod opening;
 mod reading;
 mod retaining;
+mod sharing;
 #[cfg(test)]
 mod tests;
 
 pub use cleaning::CleanerFigures;
 pub use identity::{remove_leftovers, topic_of};
+pub use keeping::StateAnswer;
 pub use offline::Offline;
 pub use opening::Recovery;
 pub use reading::{Fetch, ReadResult};
+pub use sharing::{ShareAcknowledgements, ShareFetch, ShareFound, ShareRead};
 
 use crate::api;
 use crate::calls::{Answer, Call, Mesh};
@@ -32,8 +36,10 @@ use crate::net::{
     Requests, Unfinished,
 };
 use crate::partition::{Acks, Appending, Partition, PartitionId, Waiter};
+use crate::share;
 use bytes::{Bytes, BytesMut};
 use coordinating::{Coordinators, Questions};
+use keeping::Keepers;
 use loads::Loads;
 use offline::OfflineParts;
 use reading::ParkedReads;
@@ -41,6 +47,7 @@ use ringlog_engine::log::Cache;
 use ringlog_engine::shard::sync::{Credits, Event, Permit, oneshot};
 use ringlog_engine::shard::{Shard, ShardId};
 use ringlog_wire::{ApiKey, ErrorCode};
+use sharing::Shares;
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
@@ -93,6 +100,10 @@ struct Inner {
     /// The groups this shard coordinates, and what its connections have asked of coordinators.
     coordinators: Coordinators,
     questions: Questions,
+    /// What share groups make of this shard's partitions, where that is kept, and what members read over this shard's connections.
+    shares: Shares,
+    keepers: Keepers,
+    share_sessions: RefCell<share::Sessions>,
     fetch_memory: Credits,
     /// Memory for other replies that may be large, and the largest each API has had.
     list_memory: Credits,
@@ -153,6 +164,8 @@ impl Broker {
         let shards = usize::from(parts.mesh.shards());
         let config = &parts.config;
         let sessions = api::Sessions::new(parts.shard.id(), config.fetch_sessions_max.div_ceil(shards));
+        let share_sessions_max: usize =
+            config.settings.parse("group.share.max.share.sessions").expect("it has a default");
         let request_bytes = config.requests_bytes_budget / shards;
         let request_memory = Credits::new(request_bytes / 4);
         let large_request_memory = Credits::new((request_bytes / 2).max(config.request_bytes_max));
@@ -203,6 +216,9 @@ impl Broker {
             parked_reads: ParkedReads::default(),
             coordinators: Coordinators::default(),
             questions: Questions::default(),
+            shares: Shares::default(),
+            keepers: Keepers::default(),
+            share_sessions: RefCell::new(share::Sessions::new(share_sessions_max.div_ceil(shards))),
             listeners: RefCell::new(None),
             quotas: parts.quotas,
             loads: Loads::default(),
@@ -512,6 +528,19 @@ impl Broker {
                 self.0.questions.answer(number, answer);
                 done()
             }
+            Call::ShareFetch { read, ticket } => self.share_fetch(from, read, ticket),
+            Call::ShareAcknowledge(said) => self.share_acknowledge(said),
+            Call::ShareRelease { group, member, partitions } => {
+                self.share_release(&group, &member, &partitions)
+            }
+            Call::ShareState { partition, key, request } => self.serve_state(partition, &key, &request),
+            Call::ShareForget { group, topics } => {
+                self.forget_shared(
+                    |id, known| known == group && topics.contains(&id.topic),
+                    ErrorCode::NotLeaderOrFollower,
+                );
+                done()
+            }
             Call::ListGroups => Box::pin(std::future::ready(Answer::Groups(self.list_own_groups()))),
             Call::DeleteRecords(deletions) => self.delete_records(deletions),
             Call::Sizes => Box::pin(std::future::ready(Answer::Sizes(self.sizes()))),
@@ -644,6 +673,7 @@ impl Requests for Broker {
     fn closed(&self, peer: &Peer, reason: &CloseReason) {
         self.0.metrics.closed(reason);
         self.0.loads.own.store(self.connection_count().saturating_sub(1), Ordering::Relaxed);
+        self.share_disconnected(peer.socket);
         self.log_close(peer, reason);
     }
 }

@@ -4,11 +4,12 @@
 //! has happened when the handler returns. The answer may come later. Nothing that waits for data to arrive holds a
 //! call open: a fetch that finds too little leaves a ticket, and the owner sends [`Call::Woken`] when there is more.
 
-use crate::broker::Offline;
+use crate::broker::{Offline, ShareAcknowledgements, ShareFound, ShareRead, StateAnswer};
 use crate::cluster::{DataDirs, Image};
 use crate::group::{GroupAnswer, GroupRequest, Listed, Ticket};
 use crate::net::NewConnection;
 use crate::partition::{Acks, AppendRefusal, EpochEnd, Found, Offset, PartitionId, Read, Reader, Sought};
+use crate::share::{StateKey, StateRequest};
 use bytes::Bytes;
 use ringlog_engine::log::KnownProducer;
 use ringlog_engine::shard;
@@ -78,6 +79,40 @@ pub enum Call {
     GroupAnswered(u64, GroupAnswer),
     /// List the groups that the shard coordinates: [`Answer::Groups`].
     ListGroups,
+    /// Acquire records for a member of a share group: [`Answer::ShareFetched`], in the same order.
+    ShareFetch {
+        /// What.
+        read: ShareRead,
+        /// Under which ticket to tell the caller ([`Call::Woken`]) when there may be more.
+        ticket: Option<u64>,
+    },
+    /// A member of a share group says what became of records: [`Answer::ShareAcknowledged`], in the same order, when that is durable.
+    ShareAcknowledge(ShareAcknowledgements),
+    /// A member of a share group has gone: [`Answer::Done`] when what it had is free.
+    ShareRelease {
+        /// The group.
+        group: String,
+        /// The member.
+        member: String,
+        /// What it read.
+        partitions: Vec<PartitionId>,
+    },
+    /// Tell or change what is kept of a share partition: [`Answer::ShareState`], when it is durable.
+    ShareState {
+        /// The partition that keeps it.
+        partition: PartitionId,
+        /// Which share partition.
+        key: StateKey,
+        /// What.
+        request: StateRequest,
+    },
+    /// What a share group has made of these topics is to be read anew: [`Answer::Done`].
+    ShareForget {
+        /// The group.
+        group: String,
+        /// The topics' ids.
+        topics: Vec<[u8; 16]>,
+    },
     /// Delete the records before these offsets, `None` for the high watermark: [`Answer::LogStarts`], in the same order, when it is durable.
     DeleteRecords(Vec<(PartitionId, Option<i64>)>),
     /// How large the shard's logs are: [`Answer::Sizes`].
@@ -136,6 +171,12 @@ pub enum Answer {
     Load(Arc<AtomicUsize>),
     /// To [`Call::ListGroups`]; refused while some are being loaded.
     Groups(Result<Vec<Listed>, ErrorCode>),
+    /// To [`Call::ShareFetch`].
+    ShareFetched(Vec<Result<ShareFound, ErrorCode>>),
+    /// To [`Call::ShareAcknowledge`].
+    ShareAcknowledged(Vec<Result<(), ErrorCode>>),
+    /// To [`Call::ShareState`]: what is kept, after it.
+    ShareState(StateAnswer),
     /// To [`Call::Control`].
     Control(crate::cluster::Outcome),
 }

@@ -31,4 +31,5 @@ pub mod metrics;
 pub mod net;
 pub mod partition;
 pub mod serve;
+pub mod share;
 pub mod supervisor;

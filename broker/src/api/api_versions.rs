@@ -1,8 +1,10 @@
 //! ApiVersions: what is served, and the fallback for clients that ask in a version nobody knows yet (KIP-511).
 
 use super::{APIS, Context, served};
-use ringlog_wire::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
-use ringlog_wire::{ApiKey, ErrorCode};
+use ringlog_wire::api_versions::{
+    ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
+use ringlog_wire::{ApiKey, ByteString, ErrorCode};
 use std::rc::Rc;
 
 pub(super) async fn handle(context: Rc<Context>, request: ApiVersionsRequest) -> ApiVersionsResponse {
@@ -13,8 +15,19 @@ pub(super) async fn handle(context: Rc<Context>, request: ApiVersionsRequest) ->
         }
         *context.peer.software.borrow_mut() = Some((name.to_string(), version.to_string()));
     }
-    ApiVersionsResponse { api_keys: APIS.iter().map(row).collect(), ..Default::default() }
+    let name = SHARE_VERSION;
+    ApiVersionsResponse {
+        api_keys: APIS.iter().map(row).collect(),
+        supported_features: vec![SupportedFeatureKey { name: name.clone(), min_version: 0, max_version: 1 }],
+        // It does not change.
+        finalized_features_epoch: 0,
+        finalized_features: vec![FinalizedFeatureKey { name, max_version_level: 1, min_version_level: 1 }],
+        ..Default::default()
+    }
 }
+
+/// The feature that says that there are share groups (KIP-932).
+const SHARE_VERSION: ByteString = ByteString::from_static("share.version");
 
 /// The answer, in version 0, to a request in a version that is not served: it says which are.
 pub(super) fn unsupported() -> ApiVersionsResponse {

@@ -3,7 +3,6 @@
 use super::Context;
 use crate::broker::PendingAnswer;
 use crate::calls::{Answer, Call};
-use crate::group::OFFSETS_TOPIC;
 use crate::partition::PartitionId;
 use ringlog_engine::shard::ShardId;
 use ringlog_wire::ErrorCode;
@@ -76,5 +75,5 @@ fn find(
     let found = context.broker.find(&topic.name, partition.partition_index);
     let id = found.ok_or(ErrorCode::UnknownTopicOrPartition)?;
     // What the broker keeps for itself is not a client's to delete.
-    if *topic.name == *OFFSETS_TOPIC { Err(ErrorCode::InvalidTopicException) } else { Ok(id) }
+    if super::metadata::is_internal(&topic.name) { Err(ErrorCode::InvalidTopicException) } else { Ok(id) }
 }

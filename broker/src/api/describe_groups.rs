@@ -11,7 +11,7 @@ use std::rc::Rc;
 /// The first version with an error for groups that do not exist.
 const NOT_FOUND: i16 = 6;
 /// What everybody may do with a group: a bit for each operation of Kafka's that a group knows.
-const GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
+pub(super) const GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
 
 pub(super) async fn handle(context: Rc<Context>, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let asked: Vec<_> =

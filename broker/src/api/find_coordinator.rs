@@ -14,10 +14,13 @@ const NO_TRANSACTIONS: ByteString = ByteString::from_static("ringlog has no tran
 /// What a key names.
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
 
 pub(super) async fn handle(context: Rc<Context>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     let error_code = match request.key_type {
         GROUP => groups_are_kept(&context).await,
+        // Between brokers (KIP-932): whoever asks finds this one.
+        SHARE => groups_are_kept(&context).await,
         TRANSACTION => ErrorCode::TransactionalIdAuthorizationFailed,
         _ => ErrorCode::InvalidRequest,
     };
@@ -53,7 +56,7 @@ pub(super) async fn handle(context: Rc<Context>, request: FindCoordinatorRequest
 }
 
 /// Sees to it that there is a topic that keeps groups.
-async fn groups_are_kept(context: &Context) -> ErrorCode {
+pub(super) async fn groups_are_kept(context: &Context) -> ErrorCode {
     let broker = &context.broker;
     if broker.image().topic(OFFSETS_TOPIC).is_some() {
         return ErrorCode::None;

@@ -8,6 +8,7 @@ use crate::cluster::{NewTopic, Outcome, Request, Topic};
 use crate::config::Endpoint;
 use crate::group::{OFFSETS_TOPIC, offsets_topic};
 use crate::partition::PartitionId;
+use crate::share::{STATE_TOPIC, state_topic};
 use ringlog_wire::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
     MetadataResponsePartition, MetadataResponseTopic,
@@ -96,6 +97,7 @@ async fn create_missing(context: &Context, asked: &[MetadataRequestTopic]) {
 fn new_topic(context: &Context, name: &str) -> NewTopic {
     match name {
         OFFSETS_TOPIC => offsets_topic(&context.broker.config().groups),
+        STATE_TOPIC => state_topic(&context.broker.settings()),
         _ => NewTopic { name: name.to_owned(), ..NewTopic::default() },
     }
 }
@@ -109,7 +111,7 @@ pub(super) fn is_valid(name: &str) -> bool {
 
 /// Whether the broker keeps things of its own in a topic.
 pub(super) fn is_internal(name: &str) -> bool {
-    name == OFFSETS_TOPIC
+    matches!(name, OFFSETS_TOPIC | STATE_TOPIC)
 }
 
 /// Who leads a partition: this broker, unless it is offline.

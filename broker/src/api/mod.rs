@@ -9,11 +9,14 @@
 //! - There are no transactions: a transactional id is refused with an error no client retries, features are left out, and a client that would
 //!   need `transaction.version` 2 stays with the older protocol.
 //! - Groups speak the classic protocol: there is no `group.version` feature, and clients that could speak a newer one stay with it.
+//! - Share groups are served, and the feature `share.version` is told: clients of other kinds do not look at it.
 //! - An API that is not served is not listed. A request for one closes the connection, as in Apache Kafka.
 
+mod acknowledging;
 mod acls;
 mod alter_configs;
 mod alter_partition_reassignments;
+mod alter_share_group_offsets;
 mod altering;
 mod api_versions;
 mod config_resources;
@@ -21,12 +24,14 @@ mod create_partitions;
 mod create_topics;
 mod delete_groups;
 mod delete_records;
+mod delete_share_group_offsets;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
+mod describe_share_group_offsets;
 mod describe_topic_partitions;
 mod elect_leaders;
 mod fetch;
@@ -47,6 +52,10 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod share_acknowledge;
+mod share_fetch;
+mod share_group_describe;
+mod share_group_heartbeat;
 mod sync_group;
 
 pub use fetch_session::Sessions;
@@ -124,6 +133,21 @@ pub const APIS: &[Api] = &[
     }),
     api(ApiKey::DescribeTopicPartitions, |context, reader| {
         answer(context, reader, describe_topic_partitions::handle)
+    }),
+    api(ApiKey::ShareGroupHeartbeat, |context, reader| {
+        answer(context, reader, share_group_heartbeat::handle)
+    }),
+    api(ApiKey::ShareGroupDescribe, |context, reader| answer(context, reader, share_group_describe::handle)),
+    api(ApiKey::ShareFetch, share_fetch::dispatch),
+    api(ApiKey::ShareAcknowledge, |context, reader| answer(context, reader, share_acknowledge::handle)),
+    api(ApiKey::DescribeShareGroupOffsets, |context, reader| {
+        answer(context, reader, describe_share_group_offsets::handle)
+    }),
+    api(ApiKey::AlterShareGroupOffsets, |context, reader| {
+        answer(context, reader, alter_share_group_offsets::handle)
+    }),
+    api(ApiKey::DeleteShareGroupOffsets, |context, reader| {
+        answer(context, reader, delete_share_group_offsets::handle)
     }),
 ];
 

@@ -7,7 +7,6 @@
 use super::{Context, Dispatched, decode};
 use crate::broker::{Broker, PendingAnswer};
 use crate::calls::{Acknowledged, Answer, Call};
-use crate::group::OFFSETS_TOPIC;
 use crate::net::Reply;
 use crate::partition::{Acks, AppendRefusal, PartitionId};
 use bytes::{Bytes, BytesMut};
@@ -179,7 +178,7 @@ fn topic_partitions(context: &Context, topic: &TopicProduceData) -> Vec<(i32, Ac
     };
     let accept = |index: i32, records: &Records| {
         let topic = found.ok_or(AppendRefusal::code(unknown))?;
-        if *topic.name == *OFFSETS_TOPIC && *context.peer.client_id.borrow() != ADMIN_CLIENT {
+        if super::metadata::is_internal(&topic.name) && *context.peer.client_id.borrow() != ADMIN_CLIENT {
             return Err(AppendRefusal::code(ErrorCode::InvalidTopicException));
         }
         if topic.partition(index).is_none() {

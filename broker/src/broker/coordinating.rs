@@ -6,7 +6,7 @@
 
 use super::Broker;
 use crate::calls::{Answer, Call};
-use crate::cluster::Topic;
+use crate::cluster::{Image, Topic};
 use crate::group::{
     Coordinator, Effect, GroupAnswer, GroupRequest, Listed, Now, OFFSETS_TOPIC, Then, Ticket, append_failure,
     partition_for, record::GroupRecord,
@@ -216,6 +216,8 @@ impl Broker {
         let image = self.image();
         let exists = |topic: &str| image.topic(topic).is_some();
         let effects = coordinating.coordinator.borrow_mut().activate(self.now(), exists);
+        let limits = |group: &str| self.share_config(group).group_limits();
+        coordinating.coordinator.borrow_mut().activate_shares(self.now(), limits);
         coordinating.progress.set(Progress::Serving);
         self.carry_out(coordinating, effects);
     }
@@ -232,7 +234,7 @@ impl Broker {
                 continue;
             }
             let mut effects = Vec::new();
-            coordinating.coordinator.borrow().forget(|topic| gone.contains(topic), &mut effects);
+            coordinating.coordinator.borrow_mut().forget(|topic| gone.contains(topic), &mut effects);
             if !effects.is_empty() {
                 self.carry_out(&coordinating, effects);
                 forgotten.push(coordinating.partition.all_acknowledged(self.deadline()));
@@ -270,10 +272,21 @@ impl Broker {
             coordinating.as_ref().map_or(Progress::Ended, |coordinating| coordinating.progress.get());
         match (progress, coordinating) {
             (Progress::Serving, Some(coordinating)) => {
-                let io = self.0.shard.io();
-                let random = u128::from(io.random()) << 64 | u128::from(io.random());
-                let effects =
-                    coordinating.coordinator.borrow_mut().handle(self.now(), group, request, random, ticket);
+                let effects = match request {
+                    GroupRequest::Share(request) => {
+                        let limits = self.share_config(group).group_limits();
+                        let image = self.image();
+                        let topics = |name: &str| topic_of(&image, name);
+                        let mut coordinator = coordinating.coordinator.borrow_mut();
+                        coordinator.handle_share(self.now(), group, request, &limits, &topics, ticket)
+                    }
+                    request => {
+                        let io = self.0.shard.io();
+                        let random = u128::from(io.random()) << 64 | u128::from(io.random());
+                        let mut coordinator = coordinating.coordinator.borrow_mut();
+                        coordinator.handle(self.now(), group, request, random, ticket)
+                    }
+                };
                 self.carry_out(&coordinating, effects);
             }
             // Whether the member is known is not known yet.
@@ -410,7 +423,10 @@ impl Broker {
             }
             let now = self.now();
             if coordinating.sleeps_until.get().is_some_and(|until| until <= now.at) {
-                let effects = coordinating.coordinator.borrow_mut().tick(now);
+                let image = self.image();
+                let mut effects = coordinating.coordinator.borrow_mut().tick(now);
+                let topics = |name: &str| topic_of(&image, name);
+                effects.extend(coordinating.coordinator.borrow_mut().tick_shares(now, &topics));
                 self.carry_out(&coordinating, effects);
                 let next = coordinating.coordinator.borrow().next_deadline();
                 coordinating.sleeps_until.set(next);
@@ -420,8 +436,14 @@ impl Broker {
     }
 }
 
+/// A topic's id and how many partitions it has.
+fn topic_of(image: &Image, name: &str) -> Option<([u8; 16], i32)> {
+    let topic = image.topic(name)?;
+    Some((topic.id.0, i32::try_from(topic.partitions.len()).expect("partitions are counted in 32 bits")))
+}
+
 /// Waits for one of two.
-async fn first(a: impl Future<Output = ()>, b: impl Future<Output = ()>) {
+pub(super) async fn first(a: impl Future<Output = ()>, b: impl Future<Output = ()>) {
     let (mut a, mut b) = (pin!(a), pin!(b));
     poll_fn(|cx| match (a.as_mut().poll(cx), b.as_mut().poll(cx)) {
         (Poll::Pending, Poll::Pending) => Poll::Pending,

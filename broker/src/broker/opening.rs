@@ -7,6 +7,7 @@ use crate::cluster::{DataDirs, Image, Topic, sync_file_system};
 use crate::config::ConnectionLimits;
 use crate::group::OFFSETS_TOPIC;
 use crate::partition::{Lead, Partition, PartitionId, log_config};
+use crate::share::STATE_TOPIC;
 use ringlog_engine::log::{Log, LogConfig, LogDir, OpenError, Recovered};
 use ringlog_engine::shard::ShardId;
 use ringlog_wire::Uuid;
@@ -42,6 +43,11 @@ impl Broker {
             self.0.partitions.borrow_mut().remove(&partition.id());
             partition.retire();
             self.stop_coordinating(partition.id());
+            self.stop_keeping_shares(partition.id());
+            self.forget_shared(
+                |id, _| id == partition.id(),
+                ringlog_wire::ErrorCode::UnknownTopicOrPartition,
+            );
             self.0.removing.set(self.0.removing.get() + 1);
             let this = self.clone();
             self.0.shard.spawn(async move {
@@ -51,6 +57,7 @@ impl Broker {
             });
         }
         self.forget_offsets(&gone).await;
+        self.forget_states(&gone).await;
         // A topic made anew under a former name gets the folder of that name: it must be free.
         while self.0.removing.get() > 0 {
             self.0.changed.next().await;
@@ -204,6 +211,8 @@ impl Broker {
                 self.0.partitions.borrow_mut().insert(id, partition.clone());
                 if *topic.name == *OFFSETS_TOPIC {
                     self.coordinate(partition);
+                } else if *topic.name == *STATE_TOPIC {
+                    self.keep_shares(partition);
                 }
             }
             None => {

@@ -46,7 +46,7 @@ pub(super) struct ParkedReads(RefCell<HashMap<(ShardId, u64), Places>>);
 type Places = Vec<(Partition, u64)>;
 
 impl ParkedReads {
-    fn add(
+    pub(super) fn add(
         &self,
         from: ShardId,
         ticket: u64,
@@ -102,7 +102,7 @@ impl Broker {
 
     /// Memory for a reply of up to this many bytes. Nobody gets more than a part of what is left, so that many share what there
     /// is, and few that do not read their replies cannot take all of it.
-    async fn fetch_memory(&self, bytes_max: usize) -> Permit {
+    pub(super) async fn fetch_memory(&self, bytes_max: usize) -> Permit {
         let pool = &self.0.fetch_memory;
         let fair = (pool.left() / 4).max(FETCH_BYTES_LEAST);
         pool.take(bytes_max.min(fair)).await
@@ -200,7 +200,7 @@ impl Broker {
     }
 
     /// Whom to fire for a coordinator's ticket.
-    fn waiter_for(&self, from: ShardId, ticket: u64) -> Rc<Waiter> {
+    pub(super) fn waiter_for(&self, from: ShardId, ticket: u64) -> Rc<Waiter> {
         if from == self.0.shard.id() {
             return self.0.waiters.borrow().get(&ticket).expect("it was put there before asking").clone();
         }
@@ -252,7 +252,7 @@ fn drop_excess(results: &mut [ReadResult], reads: &[(PartitionId, Read)], bytes_
 }
 
 /// A fetch's place among those that wait. Dropping it leaves no trace on any shard.
-struct Parking<'a> {
+pub(super) struct Parking<'a> {
     broker: &'a Broker,
     ticket: u64,
     waiter: Option<Rc<Waiter>>,
@@ -260,14 +260,14 @@ struct Parking<'a> {
 }
 
 impl<'a> Parking<'a> {
-    fn new(broker: &'a Broker) -> Self {
+    pub(super) fn new(broker: &'a Broker) -> Self {
         let ticket = broker.0.next_ticket.get();
         broker.0.next_ticket.set(ticket + 1);
         Self { broker, ticket, waiter: None, parked_on: Vec::new() }
     }
 
     /// A waiter for the next round.
-    fn renew(&mut self, shards: &BTreeMap<ShardId, Vec<usize>>) -> u64 {
+    pub(super) fn renew(&mut self, shards: &BTreeMap<ShardId, Vec<usize>>) -> u64 {
         let waiter = Waiter::for_task();
         self.broker.0.waiters.borrow_mut().insert(self.ticket, waiter.clone());
         self.waiter = Some(waiter);
@@ -278,7 +278,7 @@ impl<'a> Parking<'a> {
     }
 
     /// Waits until the waiter is fired or the time is up.
-    async fn wait(&self, deadline: Instant) {
+    pub(super) async fn wait(&self, deadline: Instant) {
         let waiter = self.waiter.as_ref().expect("waits after a round");
         let mut fired = pin!(waiter.fired());
         let mut late = pin!(self.broker.0.shard.sleep_until(deadline));

@@ -11,4 +11,5 @@ mod limiting;
 mod producing;
 mod recreating;
 mod refusing;
+mod sharing;
 mod simulated;

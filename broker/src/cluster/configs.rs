@@ -5,6 +5,7 @@ use crate::config::{
     BrokerConfig, Changeable, Kind, Settings, TopicConfig, broker_key, changeable, group_key, list,
     listener_key, topic_key,
 };
+use crate::share::OffsetReset;
 use ringlog_wire::ErrorCode;
 use std::collections::BTreeMap;
 
@@ -198,8 +199,7 @@ fn check_group(own: &Configs) -> Result<(), Refusal> {
             return refuse(format!("Invalid value {value} for configuration {name}: {refusal}"));
         }
         let is_reset = name == "share.auto.offset.reset";
-        if is_reset && !matches!(value.as_str(), "earliest" | "latest") && !value.starts_with("by_duration:")
-        {
+        if is_reset && OffsetReset::parse(value).is_none() {
             return refuse(format!(
                 "Invalid value {value} for configuration {name}: expected earliest, latest or by_duration:<duration>"
             ));

@@ -1,6 +1,5 @@
 //! Every config of a group: name, type, default and the broker config it falls back to. Names, types, ranges and defaults are
-//! Apache Kafka 4.3.1's (`GroupConfig`). They are for groups with another protocol than the classic one, so nothing here goes by
-//! them: they are kept and shown for who sets them.
+//! Apache Kafka 4.3.1's (`GroupConfig`). Share groups go by theirs; the others are kept and shown for who sets them.
 
 use super::kind::Kind;
 

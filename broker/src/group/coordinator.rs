@@ -8,6 +8,7 @@ use super::offsets::{Committed, Offsets};
 use super::record::GroupRecord;
 use super::request::{Commit, FetchedTopic, GroupAnswer, GroupRequest, JoinRefusal, Listed, Ticket};
 use crate::config::GroupConfig;
+use crate::share::ShareGroup;
 use ringlog_engine::io::{Instant, WallTime};
 use ringlog_wire::ErrorCode;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Coordinator {
     config: GroupConfig,
     groups: BTreeMap<String, Entry>,
+    /// Groups of the other kind; no name is in both.
+    pub(super) shares: BTreeMap<String, ShareGroup>,
     /// Groups by when they want to be looked at; exactly those with a `due`.
     due: BTreeSet<(Instant, String)>,
     /// When offsets and groups that nobody needs any more are looked for.
@@ -33,7 +36,13 @@ struct Entry {
 impl Coordinator {
     /// Without groups.
     pub fn new(config: GroupConfig) -> Self {
-        Self { config, groups: BTreeMap::new(), due: BTreeSet::new(), next_cleanup: None }
+        Self {
+            config,
+            groups: BTreeMap::new(),
+            shares: BTreeMap::new(),
+            due: BTreeSet::new(),
+            next_cleanup: None,
+        }
     }
 
     fn limits(&self) -> Limits {
@@ -48,6 +57,7 @@ impl Coordinator {
                 let stored = Group::stored(&group, stored);
                 self.groups.insert(group, Entry { group: stored, offsets, due: None });
             }
+            GroupRecord::Share(record) => self.replay_share(record),
             record => self.apply(&record),
         }
     }
@@ -101,6 +111,7 @@ impl Coordinator {
                 }
             }
             GroupRecord::Group { value: Some(_), .. } => {}
+            GroupRecord::Share(record) => self.apply_share(record),
         }
     }
 
@@ -129,6 +140,9 @@ impl Coordinator {
         ticket: Ticket,
         out: &mut Vec<Effect>,
     ) {
+        if self.shares.contains_key(id) {
+            return self.refuse_classic(id, request, ticket, out);
+        }
         let limits = self.limits();
         let mut answer = |answer| out.push(Effect::Answer(ticket, answer));
         match request {
@@ -190,6 +204,7 @@ impl Coordinator {
                 }
             }
             GroupRequest::DeleteOffsets(topics) => self.delete_offsets(id, topics, ticket, out),
+            GroupRequest::Share(_) => answer(GroupAnswer::Refused(ErrorCode::GroupIdNotFound)),
         }
     }
 
@@ -258,7 +273,8 @@ impl Coordinator {
     }
 
     /// Topics are gone: so are the offsets in them.
-    pub fn forget(&self, gone: impl Fn(&str) -> bool, out: &mut Vec<Effect>) {
+    pub fn forget(&mut self, gone: impl Fn(&str) -> bool, out: &mut Vec<Effect>) {
+        self.forget_shares(&gone, out);
         for (id, entry) in &self.groups {
             let records = entry.tombstones(id, |topic, _| gone(topic));
             if !records.is_empty() {
@@ -270,7 +286,8 @@ impl Coordinator {
     /// When [`Coordinator::tick`] is to be called.
     pub fn next_deadline(&self) -> Option<Instant> {
         let due = self.due.first().map(|(at, _)| *at);
-        due.into_iter().chain(self.next_cleanup).min()
+        let shares = self.shares.values().filter_map(ShareGroup::next_deadline);
+        due.into_iter().chain(self.next_cleanup).chain(shares).min()
     }
 
     /// Does what is due.
@@ -336,12 +353,24 @@ impl Coordinator {
 
     /// All groups, as they are listed.
     pub fn list(&self) -> Vec<Listed> {
-        self.groups.values().map(|entry| entry.group.list()).collect()
+        let classic = self.groups.values().map(|entry| entry.group.list());
+        let shares = self.shares.iter().map(|(id, group)| Listed {
+            id: id.clone(),
+            is_share: true,
+            protocol_type: Some("share".to_owned()),
+            state: group.state(),
+        });
+        classic.chain(shares).collect()
     }
 
     /// All groups with what they have committed.
     pub fn offsets(&self) -> impl Iterator<Item = (&String, &Offsets)> {
         self.groups.iter().map(|(id, entry)| (id, &entry.offsets))
+    }
+
+    /// Whether a group of the classic protocol has this name.
+    pub(super) fn is_classic(&self, id: &str) -> bool {
+        self.groups.contains_key(id)
     }
 
     /// A group.

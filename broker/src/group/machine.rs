@@ -272,7 +272,8 @@ impl Group {
 
     /// How it is listed.
     pub fn list(&self) -> Listed {
-        Listed { id: self.id.clone(), protocol_type: self.protocol_type.clone(), state: self.state.name() }
+        let protocol_type = self.protocol_type.clone();
+        Listed { id: self.id.clone(), is_share: false, protocol_type, state: self.state.name() }
     }
 
     /// Whether members subscribe to a topic: a group of consumers that does not say what it subscribes to may to any.

@@ -18,6 +18,7 @@ mod offsets;
 pub mod record;
 mod request;
 mod serving;
+mod sharing;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ pub use machine::{Effect, Group, Kept, Limits, Now, State, Then};
 pub use offsets::{Committed, Offsets};
 pub use request::{
     Commit, Described, DescribedMember, FetchedTopic, GroupAnswer, GroupRequest, Join, JoinRefusal, Joined,
-    Leaving, Listed, MemberAt, NewOffset, Sync, Synced, Ticket,
+    Leaving, Listed, MemberAt, NewOffset, ShareRequest, ShareTopics, Sync, Synced, Ticket,
 };
 pub use subscription::assigned_partitions;
 

@@ -4,13 +4,15 @@
 //!   key    version  2 bytes, then                          value   version  2 bytes, then
 //!          0, 1     group, topic, partition                        0-4      offset, [epoch], metadata, commit time, [expire time]
 //!          2        group                                          0-4      type, generation, protocol, leader, [since], members
-//!          3 …      what newer kinds of groups keep                (not read)
+//!          10 to 15 what share groups keep                        (`share/group_record.rs`)
+//!          others   what newer kinds of groups keep                (not read)
 //! ```
 //!
 //! A string is its length in two bytes and UTF-8, bytes have a length of four; version 4 has compact lengths and tagged fields
 //! instead. A key without a value says that there is none any more.
 
 use super::offsets::Committed;
+use crate::share::{KINDS as SHARE_KINDS, ShareRecord};
 use bytes::{Buf, BufMut, Bytes};
 use std::fmt;
 
@@ -35,6 +37,8 @@ pub enum GroupRecord {
         /// What is kept of it; `None` when it is deleted.
         value: Option<StoredGroup>,
     },
+    /// What a share group keeps.
+    Share(ShareRecord),
 }
 
 /// What is kept of a group.
@@ -110,6 +114,7 @@ impl GroupRecord {
                 out.put_i16(GROUP_KEY);
                 put_string(&mut out, group);
             }
+            Self::Share(record) => return record.key(),
         }
         out
     }
@@ -119,11 +124,13 @@ impl GroupRecord {
         match self {
             Self::Offset { value, .. } => value.as_ref().map(offset_value),
             Self::Group { value, .. } => value.as_ref().map(group_value),
+            Self::Share(record) => record.value(),
         }
     }
 
     /// Reads one. `None` for what newer kinds of groups keep.
     pub fn read(key: &Bytes, value: Option<&Bytes>) -> Result<Option<Self>, Malformed> {
+        let whole = key;
         let mut key = Fields::versioned(key)?;
         match key.version {
             0..=OFFSET_KEY => {
@@ -136,6 +143,9 @@ impl GroupRecord {
                 let group = key.string()?;
                 let value = value.map(read_group_value).transpose()?;
                 Ok(Some(Self::Group { group, value }))
+            }
+            version if SHARE_KINDS.contains(&version) => {
+                ShareRecord::read(whole, value).map(|record| Some(Self::Share(record)))
             }
             version if version > GROUP_KEY => Ok(None),
             _ => Err(Malformed),

@@ -1,6 +1,7 @@
 //! What is asked of a group's coordinator, and what it answers: between the APIs, on any shard, and the shard of the group's partition.
 
 use super::offsets::Committed;
+use crate::share::{DescribedShare, Heartbeat, KeptTopics, Refused, Standing};
 use bytes::Bytes;
 use ringlog_engine::shard::ShardId;
 use ringlog_wire::ErrorCode;
@@ -38,6 +39,23 @@ pub enum GroupRequest {
     Delete,
     /// Forget offsets: [`GroupAnswer::OffsetsDeleted`].
     DeleteOffsets(Vec<(String, Vec<i32>)>),
+    /// What is asked of a share group.
+    Share(ShareRequest),
+}
+
+/// One question to the coordinator of a share group.
+#[derive(Debug, Clone)]
+pub enum ShareRequest {
+    /// A member lives, joins or leaves: [`GroupAnswer::Stands`].
+    Heartbeat(Heartbeat),
+    /// Tell about the group: [`GroupAnswer::DescribedShare`].
+    Describe,
+    /// Tell of which topics state is kept: [`GroupAnswer::ShareTopics`].
+    Topics,
+    /// State of these topics is kept from now on: [`GroupAnswer::Done`].
+    AddTopics(KeptTopics),
+    /// State of these topics is kept no more: [`GroupAnswer::Done`].
+    ForgetTopics(Vec<[u8; 16]>),
 }
 
 /// What the coordinator answers.
@@ -59,6 +77,21 @@ pub enum GroupAnswer {
     Described(Option<Described>),
     /// To [`GroupRequest::DeleteOffsets`]: the topics that are left alone because members subscribe to them.
     OffsetsDeleted(Vec<String>),
+    /// To [`ShareRequest::Heartbeat`].
+    Stands(Result<Standing, Refused>),
+    /// To [`ShareRequest::Describe`]; `None` if there is no such share group.
+    DescribedShare(Option<DescribedShare>),
+    /// To [`ShareRequest::Topics`]; `None` if there is no such share group.
+    ShareTopics(Option<ShareTopics>),
+}
+
+/// Of what a share group keeps state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareTopics {
+    /// Whether it has members.
+    pub has_members: bool,
+    /// The topics.
+    pub topics: KeptTopics,
 }
 
 /// What a group has committed in one topic.
@@ -230,6 +263,8 @@ pub struct DescribedMember {
 pub struct Listed {
     /// The group.
     pub id: String,
+    /// Whether it is a share group.
+    pub is_share: bool,
     /// What kind of group it is.
     pub protocol_type: Option<String>,
     /// Kafka's name of its state.

@@ -1,4 +1,4 @@
-"""Builds a program of Apache Kafka's Java client (`java`, `java-admin`) or franz-go (`go`) and runs its cases on a broker that creates no topics."""
+"""Builds a program of Apache Kafka's Java client (`java`, `java-admin`, `java-share`) or franz-go (`go`) and runs its cases on a broker that creates no topics."""
 
 import pathlib
 import subprocess
@@ -32,7 +32,11 @@ def java_admin():
     return java("JavaAdmin")
 
 
-LIBRARIES = {"java": java, "java-admin": java_admin, "go": go}
+def java_share():
+    return java("JavaShare")
+
+
+LIBRARIES = {"java": java, "java-admin": java_admin, "java-share": java_share, "go": go}
 
 
 def main():

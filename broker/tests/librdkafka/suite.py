@@ -219,7 +219,7 @@ class Run:
             "LD_LIBRARY_PATH": f"{TESTS.parent}/src:{TESTS.parent}/src-cpp",
         }
         parts = {name for name in parts_for(self.target, scenario) if name.startswith(f"{number}_")}
-        is_unserved = self.target == "ringlog" and all(table.DIFFERENCES.get(name) == table.SHARE for name in parts)
+        is_unserved = self.target == "ringlog" and all(table.DIFFERENCES.get(name) == table.TRANSACTIONS for name in parts)
         # Those that librdkafka itself knows to fail are run only where nothing else is.
         is_known = all(re.search(r"TEST_F_KNOWN_ISSUE\b", declared()[name]) for name in parts)
         if subtest:

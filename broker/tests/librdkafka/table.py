@@ -9,8 +9,6 @@ BEGIN = "<!-- the table of scripts/conformance -->\n"
 END = "<!-- end of the table -->\n"
 
 ACLS = "ACLs: there is no authorizer"
-SHARE = "share groups (KIP-932) are not served"
-SCRAM = "credentials for SASL/SCRAM: there is no SASL yet"
 TRANSACTIONS = "transactions are not served yet"
 
 # Tests and sub-tests that pass on Kafka and do not on ringlog, each with the reason: what is not here is a defect.
@@ -20,9 +18,6 @@ DIFFERENCES = {
     "0081_admin do_test_CreateAcls": ACLS,
     "0081_admin do_test_DeleteAcls": ACLS,
     "0081_admin do_test_DescribeAcls": ACLS,
-    "0081_admin do_test_UserScramCredentials: main queue, null bytes: false": SCRAM,
-    "0081_admin do_test_UserScramCredentials: main queue, null bytes: true": SCRAM,
-    "0081_admin do_test_UserScramCredentials: temp queue, null bytes: false": SCRAM,
     "0098_consumer_txn": TRANSACTIONS,
     "0103_transactions": TRANSACTIONS,
     "0109_auto_create_topics": ACLS,
@@ -30,20 +25,7 @@ DIFFERENCES = {
     "0119_consumer_auth": ACLS,
     "0129_fetch_aborted_msgs": TRANSACTIONS,
     "0137_barrier_batch_consume do_test_consume_batch_control_msgs: Testing control msgs flow": TRANSACTIONS,
-    "0170_share_consumer_subscription": SHARE,
-    "0171_share_consumer_consume": SHARE,
-    "0172_share_consumer_acknowledge": SHARE,
-    "0173_share_consumer_commit_async": SHARE,
-    "0174_share_consumer_concurrency": SHARE,
-    "0175_share_consumer_groups": SHARE,
-    "0176_share_consumer_commit_sync": SHARE,
-    "0177_share_consumer_transactions": SHARE,
-    "0178_share_consumer_close": SHARE,
-    "0179_share_consumer_destroy": SHARE,
-    "0180_share_consumer_config": SHARE,
-    "0181_share_consumer_topic_delete": SHARE,
-    "0184_share_consumer_topic_recreate": SHARE,
-    "0185_share_consumer_max_poll_interval": SHARE,
+    "0177_share_consumer_transactions": TRANSACTIONS,
 }
 
 # Why tests do not pass on Kafka, either.

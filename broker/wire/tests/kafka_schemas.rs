@@ -155,7 +155,11 @@ fn check_structure(
             ours.tag.map_or(VersionRange::NONE, |_| ours.versions).to_string(),
             tagged.to_string(),
         );
-        compare("default", format!("{:?}", (ours.default)()), format!("{:?}", default(root, theirs, ours.kind)));
+        compare(
+            "default",
+            format!("{:?}", (ours.default)()),
+            format!("{:?}", default(root, theirs, ours.kind)),
+        );
         compare("flexible", "none".into(), text(theirs, "flexibleVersions").unwrap_or("none").into());
         let element = match ours.kind {
             Kind::Array(element) => *element,

@@ -2,6 +2,7 @@
 
 use super::{Broker, Coordinating, Progress};
 use crate::group::record::GroupRecord;
+use crate::partition::Partition;
 use bytes::{Buf, Bytes, BytesMut};
 use ringlog_engine::batch::{self, Header};
 use ringlog_engine::log::{ReadLimit, ReadPart};
@@ -37,10 +38,25 @@ impl Broker {
     }
 
     async fn replay(&self, coordinating: &Coordinating, load: &mut Load) -> Result<(), String> {
-        let log = coordinating.partition.log();
+        let goes_on = || coordinating.progress.get() == Progress::Loading;
+        self.read_back(&coordinating.partition, goes_on, |header, records| {
+            let mut coordinator = coordinating.coordinator.borrow_mut();
+            load.batch(header, records, |record| coordinator.replay(record))
+        })
+        .await
+    }
+
+    /// Reads all records of a coordinator's log, batch by batch.
+    pub(in crate::broker) async fn read_back(
+        &self,
+        partition: &Partition,
+        goes_on: impl Fn() -> bool,
+        mut take: impl FnMut(&Header, Vec<Record>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let log = partition.log();
         let marks = log.marks();
         let mut at = marks.log_start;
-        // Nobody appends before the groups are served, so what is there now is all there is.
+        // Nobody appends before the records are known, so what is there now is all there is.
         while at < marks.log_end {
             let limit = ReadLimit { up_to: marks.log_end, bytes_max: READ_BYTES, at_least_one: true };
             let read = log.read(at, limit).await.map_err(|error| error.to_string())?;
@@ -53,12 +69,11 @@ impl Broker {
                 let header = Header::parse(&batch).map_err(|_| format!("the batch at {at} is damaged"))?;
                 let records = records::decode(&batch, UNPACKED_BYTES_MAX)
                     .map_err(|error| format!("the batch at {at}: {error}"))?;
-                let mut coordinator = coordinating.coordinator.borrow_mut();
-                load.batch(&header, records, |record| coordinator.replay(record))?;
+                take(&header, records)?;
                 at = header.next_offset();
             }
             self.0.shard.yield_now().await;
-            if coordinating.progress.get() != Progress::Loading {
+            if !goes_on() {
                 return Err("the partition has gone".into());
             }
         }

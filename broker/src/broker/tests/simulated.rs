@@ -31,7 +31,7 @@ const TOPIC: Topic = Topic { name: "t", partitions: 4, configs: &[] };
 /// One broker and its clients.
 pub(super) struct World {
     pub(super) sim: Sim,
-    machine: MachineId,
+    pub(super) machine: MachineId,
     clients: MachineId,
     settings: Settings,
     pub(super) brokers: Vec<Broker>,
@@ -62,7 +62,7 @@ impl World {
     }
 
     /// Starts the broker; `topics` are made before it reads its metadata.
-    fn boot(&mut self, topics: &[Topic]) {
+    pub(super) fn boot(&mut self, topics: &[Topic]) {
         let mut config = BrokerConfig::new(self.settings.clone()).unwrap();
         config.set_bound(&[9092], "localhost");
         let config = Arc::new(config);
@@ -471,6 +471,6 @@ fn create(name: &str) -> CreateTopicsRequest {
 }
 
 /// Worlds tried: `RINGLOG_SEEDS` for many, a few otherwise.
-fn seeds(few: u64) -> u64 {
+pub(super) fn seeds(few: u64) -> u64 {
     std::env::var("RINGLOG_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(few)
 }

@@ -365,7 +365,7 @@ impl World {
         assert!(self.log.len() >= self.acknowledged, "what was acknowledged is there");
         let newest = self.log.iter().rev().find_map(|record| match record {
             GroupRecord::Offset { value, .. } => Some(value.as_ref().map(|committed| committed.offset)),
-            GroupRecord::Group { .. } => None,
+            GroupRecord::Group { .. } | GroupRecord::Share(_) => None,
         });
         let told = self.coordinator.offsets().find_map(|(_, offsets)| Some(offsets.get("t", 0)?.offset));
         assert_eq!(told, newest.flatten(), "the newest commit is told");
