@@ -45,7 +45,7 @@ pub(super) async fn alter(
     let outcomes = match context.broker.control(Request::AlterConfigs { changes, validate_only }).await {
         Outcome::Configs(outcomes) => outcomes,
         Outcome::Failed(code) => vec![Err(Refusal::new(code, "the metadata log cannot be written")); count],
-        Outcome::Topics(_) | Outcome::ProducerIds { .. } => {
+        Outcome::Topics(_) | Outcome::Scram(_) | Outcome::ProducerIds { .. } => {
             unreachable!("configs are answered with configs")
         }
     };

@@ -19,7 +19,9 @@ pub(super) async fn handle(
         Outcome::Failed(code) => {
             vec![Err(Refusal::new(code, "the metadata log cannot be written")); asked.len()]
         }
-        Outcome::Configs(_) | Outcome::ProducerIds { .. } => unreachable!("topics are answered with topics"),
+        Outcome::Configs(_) | Outcome::Scram(_) | Outcome::ProducerIds { .. } => {
+            unreachable!("topics are answered with topics")
+        }
     };
     let results = asked.into_iter().zip(outcomes).map(|(asked, outcome)| match outcome {
         Ok(_) => CreatePartitionsTopicResult { name: asked.name, ..Default::default() },

@@ -19,7 +19,9 @@ pub(super) async fn handle(context: Rc<Context>, request: CreateTopicsRequest) -
         Outcome::Failed(code) => {
             vec![Err(Refusal::new(code, "the metadata log cannot be written")); topics.len()]
         }
-        Outcome::Configs(_) | Outcome::ProducerIds { .. } => unreachable!("topics are answered with topics"),
+        Outcome::Configs(_) | Outcome::Scram(_) | Outcome::ProducerIds { .. } => {
+            unreachable!("topics are answered with topics")
+        }
     };
     let results = topics.into_iter().zip(outcomes).map(|(asked, outcome)| match outcome {
         Ok(topic) => created(&context, &topic),

@@ -22,7 +22,9 @@ pub(super) async fn handle(context: Rc<Context>, request: DeleteTopicsRequest) -
         Outcome::Failed(code) => {
             vec![Err(Refusal::new(code, "the metadata log cannot be written")); asked.len()]
         }
-        Outcome::Configs(_) | Outcome::ProducerIds { .. } => unreachable!("topics are answered with topics"),
+        Outcome::Configs(_) | Outcome::Scram(_) | Outcome::ProducerIds { .. } => {
+            unreachable!("topics are answered with topics")
+        }
     };
     let refused = refused.into_iter().map(|(asked, why)| {
         let refusal = Refusal::new(ErrorCode::InvalidRequest, why);

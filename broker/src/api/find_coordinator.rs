@@ -69,7 +69,7 @@ pub(super) async fn groups_are_kept(context: &Context) -> ErrorCode {
     let why = match outcome {
         Outcome::Topics(topics) => topics.into_iter().find_map(Result::err).map(|refusal| refusal.message),
         Outcome::Failed(code) => Some(code.name().to_owned()),
-        Outcome::Configs(_) | Outcome::ProducerIds { .. } => None,
+        Outcome::Configs(_) | Outcome::Scram(_) | Outcome::ProducerIds { .. } => None,
     };
     eprintln!("ERROR create topic {OFFSETS_TOPIC}: {}", why.unwrap_or_default());
     ErrorCode::CoordinatorNotAvailable

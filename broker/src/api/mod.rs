@@ -17,6 +17,7 @@ mod acls;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_share_group_offsets;
+mod alter_user_scram_credentials;
 mod altering;
 mod api_versions;
 mod config_resources;
@@ -33,6 +34,7 @@ mod describe_log_dirs;
 mod describe_producers;
 mod describe_share_group_offsets;
 mod describe_topic_partitions;
+mod describe_user_scram_credentials;
 mod elect_leaders;
 mod fetch;
 mod fetch_session;
@@ -126,6 +128,12 @@ pub const APIS: &[Api] = &[
         answer(context, reader, list_partition_reassignments::handle)
     }),
     api(ApiKey::OffsetDelete, |context, reader| answer(context, reader, offset_delete::handle)),
+    api(ApiKey::DescribeUserScramCredentials, |context, reader| {
+        answer(context, reader, describe_user_scram_credentials::handle)
+    }),
+    api(ApiKey::AlterUserScramCredentials, |context, reader| {
+        answer(context, reader, alter_user_scram_credentials::handle)
+    }),
     api(ApiKey::DescribeCluster, |context, reader| answer(context, reader, describe_cluster::handle)),
     api(ApiKey::DescribeProducers, |context, reader| answer(context, reader, describe_producers::handle)),
     api(ApiKey::ListConfigResources, |context, reader| {

@@ -2,7 +2,8 @@
 
 use super::metadata_log::{MetadataError, MetadataLog};
 use super::{
-    ConfigChange, DataDirs, Image, Outcome, Record, Refusal, Request, Topic, configs, random_id, topics,
+    ConfigChange, DataDirs, Image, Outcome, Record, Refusal, Request, Topic, configs, random_id, scram,
+    topics,
 };
 use crate::config::BrokerConfig;
 use ringlog_engine::io::Io;
@@ -116,6 +117,7 @@ impl Controller {
             Request::AlterConfigs { changes, validate_only } => {
                 self.alter_configs(&changes, validate_only).await
             }
+            Request::AlterScram(changes) => self.alter_scram(&changes).await,
             Request::ProducerIds => self.producer_ids().await,
         }
     }
@@ -167,6 +169,22 @@ impl Controller {
         }
         match self.commit(&records, image).await {
             Ok(()) => Outcome::Configs(outcomes),
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// Changes credentials of each user as far as they may be, and commits the changes together.
+    async fn alter_scram(&self, changes: &[super::ScramChange]) -> Outcome {
+        let mut image = Image::clone(&self.image());
+        let (records, users) = scram::alter(&image, changes);
+        if records.is_empty() {
+            return Outcome::Scram(users);
+        }
+        for record in &records {
+            image.apply(record).expect("a record made for this image fits it");
+        }
+        match self.commit(&records, image).await {
+            Ok(()) => Outcome::Scram(users),
             Err(error) => failed(&error),
         }
     }

@@ -1,6 +1,7 @@
 //! The image: the metadata as a shard sees it. Immutable; a change makes a new one that shares the rest.
 
 use super::record::{PartitionRecord, Record};
+use super::scram::{Mechanism, ScramCredential};
 use crate::config::Dynamic;
 use ringlog_wire::Uuid;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,8 @@ pub struct Image {
     broker_configs: Arc<BTreeMap<Option<i32>, BTreeMap<String, String>>>,
     /// Configs set on groups; a group without any is not there.
     group_configs: Arc<BTreeMap<String, BTreeMap<String, String>>>,
+    /// Users' SCRAM credentials; a user without any is not there.
+    scram: Arc<BTreeMap<String, BTreeMap<Mechanism, ScramCredential>>>,
     /// Ids of topics that were deleted, as far back as the log goes.
     removed: Arc<BTreeSet<[u8; 16]>>,
 }
@@ -90,6 +93,16 @@ impl Image {
         self.group_configs.keys().map(String::as_str)
     }
 
+    /// A user's SCRAM credentials.
+    pub fn scram_credentials(&self, user: &str) -> Option<&BTreeMap<Mechanism, ScramCredential>> {
+        self.scram.get(user)
+    }
+
+    /// The users that have SCRAM credentials, in name order.
+    pub fn scram_users(&self) -> impl Iterator<Item = &str> {
+        self.scram.keys().map(String::as_str)
+    }
+
     /// Whether a topic with this id is known to have been deleted.
     pub fn was_removed(&self, id: Uuid) -> bool {
         self.removed.contains(&id.0)
@@ -138,6 +151,17 @@ impl Image {
                     groups.remove(group);
                 }
             }
+            Record::Scram { user, mechanism, credential } => {
+                let users = Arc::make_mut(&mut self.scram);
+                let own = users.entry(user.clone()).or_default();
+                match credential {
+                    Some(credential) => own.insert(*mechanism, credential.clone()),
+                    None => own.remove(mechanism),
+                };
+                if own.is_empty() {
+                    users.remove(user);
+                }
+            }
             Record::ProducerIds { next } => self.next_producer_id = *next,
         }
         self.version += 1;
@@ -163,6 +187,13 @@ impl Image {
         records.extend(self.group_configs.iter().map(|(group, configs)| Record::GroupConfigs {
             group: group.clone(),
             configs: configs.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect(),
+        }));
+        records.extend(self.scram.iter().flat_map(|(user, credentials)| {
+            credentials.iter().map(|(mechanism, credential)| Record::Scram {
+                user: user.clone(),
+                mechanism: *mechanism,
+                credential: Some(credential.clone()),
+            })
         }));
         records
     }
@@ -254,6 +285,17 @@ mod tests {
         all.iter().map(|(name, value)| ((*name).into(), value.map(Into::into))).collect()
     }
 
+    fn scram(user: &str, iterations: Option<i32>) -> Record {
+        let secret = || crate::cluster::Secret(vec![1, 255]);
+        let credential = iterations.map(|iterations| ScramCredential {
+            salt: secret(),
+            stored_key: secret(),
+            server_key: secret(),
+            iterations,
+        });
+        Record::Scram { user: user.into(), mechanism: Mechanism::Sha512, credential }
+    }
+
     fn image(records: &[Record]) -> Image {
         let mut image = Image::default();
         for record in records {
@@ -300,6 +342,9 @@ mod tests {
             Record::GroupConfigs { group: "g".into(), configs: configs(&[("a", None)]) },
             Record::GroupConfigs { group: "h".into(), configs: configs(&[("a", Some("1"))]) },
             Record::GroupConfigs { group: "h".into(), configs: configs(&[("a", None)]) },
+            scram("u", Some(5000)),
+            scram("v", Some(5000)),
+            scram("v", None),
             Record::RemoveTopic { topic: Uuid([1; 16]) },
             Record::Started,
             Record::ProducerIds { next: 1000 },
@@ -310,6 +355,7 @@ mod tests {
         assert!(full.dynamic(2).this_broker.is_empty());
         assert_eq!(full.groups_with_configs().collect::<Vec<_>>(), ["g"]);
         assert_eq!(full.group_configs("g"), Some(&BTreeMap::from([("b".into(), "2".into())])));
+        assert_eq!(full.scram_users().collect::<Vec<_>>(), ["u"]);
         let mut compacted = image(&full.records());
         assert!(full.was_removed(Uuid([1; 16])));
         (compacted.version, compacted.removed) = (full.version, full.removed.clone());

@@ -17,6 +17,7 @@ pub(crate) mod fuzzed;
 mod image;
 mod metadata_log;
 mod record;
+mod scram;
 mod topics;
 
 pub use configs::{Change, ConfigChange, Configured, Operation};
@@ -25,6 +26,7 @@ pub use data_dirs::{DataDir, DataDirError, DataDirs, metadata_is_there, random_i
 pub use image::{Image, PartitionState, Topic};
 pub use metadata_log::{METADATA_FILE, MetadataError, MetadataLog};
 pub use record::{PartitionRecord, Record, RecordError};
+pub use scram::{Mechanism, NewCredential, ScramChange, ScramCredential, Secret, ToldUser};
 pub use topics::check_name;
 
 use ringlog_wire::{ErrorCode, Uuid};
@@ -57,6 +59,8 @@ pub enum Request {
         /// Only say whether it would be done.
         validate_only: bool,
     },
+    /// Change users' SCRAM credentials: [`Outcome::Scram`].
+    AlterScram(Vec<ScramChange>),
     /// Reserve producer ids that nobody else gets: [`Outcome::ProducerIds`].
     ProducerIds,
 }
@@ -103,6 +107,8 @@ pub enum Outcome {
     Topics(Vec<Result<Arc<Topic>, Refusal>>),
     /// Of each change of configs: that it is made (or, only validated, would be), or why not.
     Configs(Vec<Result<(), Refusal>>),
+    /// Of each user that was named: that its credentials are changed, or why not.
+    Scram(Vec<ToldUser>),
     /// These producer ids are the caller's.
     ProducerIds {
         /// The first.

@@ -3,6 +3,7 @@
 //! A line is the CRC-32C of its JSON in eight hexadecimal digits, a space, the JSON, a newline. It can be
 //! read with `cat`; a torn last line is recognised and cut. See `docs/FORMAT.md`.
 
+use super::scram::{Mechanism, ScramCredential};
 use ringlog_wire::Uuid;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -66,6 +67,15 @@ pub enum Record {
         group: String,
         /// Values by Kafka's names.
         configs: BTreeMap<String, Option<String>>,
+    },
+    /// A user's SCRAM credential was set or, without one, deleted.
+    Scram {
+        /// The user.
+        user: String,
+        /// How the password is hashed.
+        mechanism: Mechanism,
+        /// What is kept of it.
+        credential: Option<ScramCredential>,
     },
     /// Producer ids below `next` have been handed to shards.
     ProducerIds {

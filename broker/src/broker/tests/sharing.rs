@@ -7,6 +7,9 @@ use ringlog_wire::ErrorCode;
 use ringlog_wire::alter_share_group_offsets::{
     AlterShareGroupOffsetsRequest, AlterShareGroupOffsetsRequestPartition, AlterShareGroupOffsetsRequestTopic,
 };
+use ringlog_wire::alter_user_scram_credentials::{
+    AlterUserScramCredentialsRequest, ScramCredentialDeletion, ScramCredentialUpsertion,
+};
 use ringlog_wire::delete_groups::DeleteGroupsRequest;
 use ringlog_wire::delete_share_group_offsets::{
     DeleteShareGroupOffsetsRequest, DeleteShareGroupOffsetsRequestTopic,
@@ -14,6 +17,7 @@ use ringlog_wire::delete_share_group_offsets::{
 use ringlog_wire::describe_share_group_offsets::{
     DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsRequestGroup,
 };
+use ringlog_wire::describe_user_scram_credentials::{DescribeUserScramCredentialsRequest, UserName};
 use ringlog_wire::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
@@ -279,6 +283,37 @@ fn administrators_see_and_change_share_groups() {
     client.call(2, &acknowledge("a", -1, 0, &[]));
     assert_eq!(client.call(2, &delete).results[0].error_code, ErrorCode::None);
     assert_eq!(client.call(2, &delete).results[0].error_code, ErrorCode::GroupIdNotFound);
+}
+
+#[test]
+fn credentials_are_kept_and_told_without_their_secrets() {
+    let (_broker, mut client) = start();
+    let describe = |users: Option<&[&str]>| {
+        let users = users
+            .map(|users| users.iter().map(|name| UserName { name: (*name).to_owned().into() }).collect());
+        DescribeUserScramCredentialsRequest { users }
+    };
+    let set = ScramCredentialUpsertion {
+        name: "u".into(),
+        mechanism: 1,
+        iterations: 10_000,
+        salt: "salt".into(),
+        salted_password: "password".into(),
+    };
+    let set = AlterUserScramCredentialsRequest { upsertions: vec![set], ..Default::default() };
+    assert_eq!(client.call(0, &describe(Some(&["u"]))).results[0].error_code, ErrorCode::ResourceNotFound);
+    let changed = client.call(0, &set).results;
+    assert_eq!((&*changed[0].user, changed[0].error_code), ("u", ErrorCode::None));
+    let all = client.call(0, &describe(None)).results;
+    assert_eq!((&*all[0].user, all[0].credential_infos[0].mechanism), ("u", 1));
+    assert_eq!(all[0].credential_infos[0].iterations, 10_000);
+    let twice = client.call(0, &describe(Some(&["u", "u"]))).results;
+    assert_eq!((twice.len(), twice[0].error_code), (1, ErrorCode::DuplicateResource));
+    let deletion = ScramCredentialDeletion { name: "u".into(), mechanism: 1 };
+    let delete = AlterUserScramCredentialsRequest { deletions: vec![deletion], ..Default::default() };
+    assert_eq!(client.call(0, &delete).results[0].error_code, ErrorCode::None);
+    assert_eq!(client.call(0, &delete).results[0].error_code, ErrorCode::ResourceNotFound);
+    assert!(client.call(0, &describe(None)).results.is_empty());
 }
 
 /// What a member of the simulator was told, and what it asked.

@@ -1,4 +1,4 @@
-// Apache Kafka's Java share consumer (KIP-932), and what its Admin says of share groups: cases BOOTSTRAP ringlog|kafka
+// Apache Kafka's Java share consumer (KIP-932), and what its Admin says of share groups and SCRAM credentials: cases BOOTSTRAP ringlog|kafka
 
 import java.time.Duration;
 import java.util.*;
@@ -27,6 +27,7 @@ public class JavaShare {
         cases.put("membersShareAPartition", JavaShare::membersShareAPartition);
         cases.put("whatIsReleasedComesAgainAndWhatIsAcceptedDoesNot", JavaShare::whatIsReleasedComesAgainAndWhatIsAcceptedDoesNot);
         cases.put("offsetsAreToldAndChanged", JavaShare::offsetsAreToldAndChanged);
+        cases.put("credentialsAreToldWithoutSecrets", JavaShare::credentialsAreToldWithoutSecrets);
         int failed = 0;
         for (var one : cases.entrySet()) {
             long started = System.nanoTime();
@@ -169,5 +170,21 @@ public class JavaShare {
     static long start(String group, TopicPartition partition) throws Exception {
         var offsets = admin.listShareGroupOffsets(Map.of(group, new ListShareGroupOffsetsSpec()));
         return offsets.partitionsToOffsetInfo(group).get().get(partition).startOffset();
+    }
+
+    static void credentialsAreToldWithoutSecrets() throws Exception {
+        var user = "u-" + UUID.randomUUID();
+        var info = new ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 8192);
+        admin.alterUserScramCredentials(List.of(new UserScramCredentialUpsertion(user, info, "secret"))).all().get();
+        var told = admin.describeUserScramCredentials(List.of(user)).all().get().get(user).credentialInfos();
+        check(told.equals(List.of(info)), told);
+        var deletion = new UserScramCredentialDeletion(user, ScramMechanism.SCRAM_SHA_512);
+        admin.alterUserScramCredentials(List.of(deletion)).all().get();
+        try {
+            admin.alterUserScramCredentials(List.of(deletion)).all().get();
+            check(false, "there is none");
+        } catch (ExecutionException error) {
+            check(error.getCause() instanceof ResourceNotFoundException, error);
+        }
     }
 }
