@@ -167,9 +167,10 @@ impl Broker {
         let share_sessions_max: usize =
             config.settings.parse("group.share.max.share.sessions").expect("it has a default");
         let request_bytes = config.requests_bytes_budget / shards;
-        let request_memory = Credits::new(request_bytes / 4);
-        let large_request_memory = Credits::new((request_bytes / 2).max(config.request_bytes_max));
-        let unfinished = Unfinished::new(request_bytes / 4);
+        let request_memory = Credits::new(request_bytes / 8);
+        let large_request_memory =
+            Credits::new((request_bytes - request_bytes / 4).max(config.request_bytes_max));
+        let unfinished = Unfinished::new(request_bytes / 8);
         let reply_bytes = (config.replies_bytes_budget / shards).max(REPLY_BYTES_LEAST);
         let limits = Limits {
             request_bytes_max: config.request_bytes_max,

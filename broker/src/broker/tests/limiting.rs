@@ -153,7 +153,7 @@ fn above_the_rate_all_are_served_in_time() {
 }
 
 /// Two shards, each with 256 KiB for frames that have begun, and as much for what is sent ahead.
-const SMALL: &[&str] = &["socket.request.max.bytes=1000000", "queued.max.request.bytes=4194304"];
+const SMALL: &[&str] = &["socket.request.max.bytes=1000000", "queued.max.request.bytes=8388608"];
 
 #[test]
 fn frames_that_do_not_end_make_room_for_those_that_do() {
