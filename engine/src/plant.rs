@@ -26,6 +26,8 @@ pub enum Plant {
     SkipTheDirectorySync,
     /// Recovery leaves what lies past the last whole batch.
     LeaveTheOldTail,
+    /// Space that recovery has zeroed in place is taken for space that was written.
+    TakeZeroedSpaceForWritten,
     /// The writer does not wait for its last write before it begins the next, which begins with the same block.
     TwoWritesInFlightOnOneBlock,
     /// A duplicate of a batch in flight is acknowledged at once.

@@ -367,6 +367,29 @@ fn a_sleeping_shard_is_woken_by_another_thread() {
 }
 
 #[test]
+fn blocks_are_zeroed_where_they_lie() {
+    check_simulated_too(|shard, dir| async move {
+        let io = shard.io();
+        for space in [Space::Allocated, Space::Written] {
+            let file = io.create(DIR, dir.join(format!("{space:?}")), FileMode::Blocks).await.unwrap();
+            io.prepare(file.clone(), 0, 4 * BLOCK as u64, space).await.unwrap();
+            io.write(file.clone(), 0, block(7, 4)).await.unwrap();
+            io.zero(file.clone(), BLOCK as u64, 3 * BLOCK as u64).await.unwrap();
+            let fills = async |at: usize| {
+                let bytes = io.read(file.clone(), (at * BLOCK) as u64, BLOCK).await.unwrap();
+                assert!(bytes.len() == BLOCK && bytes.iter().all(|byte| *byte == bytes[0]), "block {at}");
+                bytes[0]
+            };
+            assert_eq!([fills(0).await, fills(1).await, fills(2).await, fills(3).await], [7, 0, 0, 7]);
+            io.write(file.clone(), BLOCK as u64, block(8, 1)).await.unwrap();
+            io.sync(vec![SyncItem { file: file.clone(), space: Space::Allocated }]).await.unwrap();
+            assert_eq!([fills(1).await, fills(2).await], [8, 0]);
+            io.close(file).await.unwrap();
+        }
+    });
+}
+
+#[test]
 fn a_future_that_is_dropped_leaves_its_operation_to_end() {
     check_simulated_too(|shard, dir| async move {
         let io = shard.io();

@@ -11,6 +11,7 @@ const PLANTED: &[(Plant, u64)] = &[
     (Plant::SyncTheWrongFile, 30),
     (Plant::SkipTheDirectorySync, 200),
     (Plant::LeaveTheOldTail, 30),
+    (Plant::TakeZeroedSpaceForWritten, 30),
     (Plant::TwoWritesInFlightOnOneBlock, 20),
     (Plant::AnswerADuplicateEarly, 1500),
     (Plant::CheckpointPastTheDurableMark, 30),

@@ -34,6 +34,7 @@ pub(super) fn run(op: Op, disks: &Disks) -> Outcome {
         Op::Write { file, pos, bytes, more } => Outcome::Count(write_parts(&file, pos, &bytes, &more)),
         Op::Read { file, pos, len } => Outcome::Received(read(&file, pos, len)),
         Op::Prepare { file, from, to, space } => none(prepare(&file, from, to, space, disks)),
+        Op::Zero { file, from, to } => none(zero(&file, from, to)),
         Op::Truncate { file, len } => none(rustix::fs::ftruncate(fd(&file), len).map_err(Into::into)),
         Op::SyncFile { file } => none(disks.sync_file(&file)),
         Op::Rename { from, to, .. } => none(disks.freeing.unname(&to, || std::fs::rename(from, &to))),
@@ -194,6 +195,13 @@ fn prepare(file: &File, from: u64, to: u64, space: Space, disks: &Disks) -> io::
 fn allocate(file: &File, from: u64, to: u64) -> io::Result<()> {
     match rustix::fs::fallocate(fd(file), FallocateFlags::empty(), from, to - from) {
         Err(rustix::io::Errno::OPNOTSUPP) => Ok(rustix::fs::ftruncate(fd(file), to)?),
+        result => Ok(result?),
+    }
+}
+
+fn zero(file: &File, from: u64, to: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(fd(file), FallocateFlags::ZERO_RANGE, from, to - from) {
+        Err(rustix::io::Errno::OPNOTSUPP) => Err(io::ErrorKind::Unsupported.into()),
         result => Ok(result?),
     }
 }

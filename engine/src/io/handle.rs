@@ -203,6 +203,11 @@ impl Io {
         self.run(Op::Prepare { file, from, to, space }).await.into_count()
     }
 
+    /// [`Op::Zero`].
+    pub async fn zero(&self, file: File, from: u64, to: u64) -> io::Result<u64> {
+        self.run(Op::Zero { file, from, to }).await.into_count()
+    }
+
     /// [`Op::Truncate`].
     pub async fn truncate(&self, file: File, len: u64) -> io::Result<u64> {
         self.run(Op::Truncate { file, len }).await.into_count()

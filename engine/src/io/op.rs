@@ -83,6 +83,9 @@ pub enum Op {
     /// Prepare space that holds zeroes, `from` to `to`: [`Outcome::Count`]. [`Space::Allocated`] grows the file, which shuts out its
     /// writes meanwhile; [`Space::Written`] ends durable, and shuts out none if the space was allocated before.
     Prepare { file: File, from: u64, to: u64, space: Space },
+    /// Make blocks within the file, `from` to `to`, read as zeroes, their space kept: it is [`Space::Allocated`] again. Waits for direct writes
+    /// that are on their way; durable only after [`Op::SyncFile`]: [`Outcome::Count`], `Unsupported` where the file system cannot.
+    Zero { file: File, from: u64, to: u64 },
     /// Cut or extend the file to `len` bytes; durable only after [`Op::SyncFile`]: [`Outcome::Count`].
     Truncate { file: File, len: u64 },
     /// `fdatasync` of exactly this file, unshared, for files off the data path: [`Outcome::Count`].

@@ -208,9 +208,12 @@ impl UringDriver {
                 let ends = accepted.is_err() && !more;
                 self.hand_on(id, Outcome::Accepted(accepted), more, ends);
             }
-            (Work::Recv { .. }, Err(error))
-                if error.raw_os_error() == Some(libc::ENOBUFS) && !pending.cancelled =>
-            {
+            (Work::Recv { .. }, Err(error)) if finds_no_buffer(&error) => {
+                if pending.cancelled {
+                    // The connection is as well as before.
+                    let interrupted = Outcome::Received(Err(io::ErrorKind::Interrupted.into()));
+                    return self.hand_on(id, interrupted, false, true);
+                }
                 self.starved.push(id);
                 if self.lender.starve() {
                     self.feed();
@@ -524,6 +527,11 @@ fn is_end(outcome: &Outcome) -> bool {
         Outcome::Received(Err(_)) | Outcome::Accepted(Err(_)) | Outcome::Count(_) => true,
         _ => false,
     }
+}
+
+/// Whether a receive ended because all shared buffers were lent.
+fn finds_no_buffer(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
 #[cfg(test)]

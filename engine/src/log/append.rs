@@ -208,7 +208,7 @@ impl Log {
         segment.prepared.go_on_from(&before.prepared);
         state.snapshots.insert(base, state.producers.clone());
         state.segments.insert(base, segment);
-        state.tails.push_back(Tail::new(base, 0, Bytes::new(), base));
+        state.tails.push_back(Tail::new(base, 0, &[], base));
     }
 }
 

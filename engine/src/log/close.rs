@@ -4,7 +4,6 @@ use super::checkpoint::{CHECKPOINT_FILE, Checkpoint};
 use super::error::LogFailed;
 use super::files::{EPOCHS_FILE, INDEX, SNAPSHOT, TIME_INDEX, rename_finished, write_beside, write_file};
 use super::sealing::{Keep, LogStart};
-use super::segment::Segment;
 use super::{Log, LogDir};
 use crate::io::{DirId, File, Io};
 use crate::shard::sync::Permit;
@@ -171,7 +170,7 @@ impl Log {
 
     fn take_files(&self) -> Vec<File> {
         let mut state = self.0.state.borrow_mut();
-        state.segments.values_mut().flat_map(Segment::take_files).collect()
+        state.segments.values_mut().flat_map(|segment| segment.take_files()).collect()
     }
 
     /// Removes the partition's directory: under another name first, so that it is gone at once whatever happens, then file by file.

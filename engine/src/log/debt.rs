@@ -36,7 +36,14 @@ impl Debt {
 
     /// A log has been opened.
     pub(super) fn enter(&self, log: &Log) {
-        self.0.logs.borrow_mut().push(Rc::downgrade(&log.0));
+        let mut logs = self.0.logs.borrow_mut();
+        // A log that is gone keeps its memory for as long as it is listed, and where little is written nobody else looks through them.
+        if logs.len() == logs.capacity() {
+            logs.retain(|log| log.strong_count() > 0);
+            let living = logs.len();
+            logs.reserve(living + 1);
+        }
+        logs.push(Rc::downgrade(&log.0));
         self.0.grown.set(self.0.grown.get() + log.debt());
     }
 
@@ -95,3 +102,36 @@ impl Log {
 
 /// So many that the threads which write them need not sleep between two.
 const CHECKPOINTS_AT_ONCE: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Cache, Durability, LogConfig, LogDir};
+    use super::*;
+    use crate::io::DirId;
+    use crate::io::sim::Sim;
+    use crate::shard::ShardId;
+
+    #[test]
+    fn logs_that_are_gone_are_forgotten_though_nothing_is_written() {
+        let mut sim = Sim::new(1);
+        let machine = sim.add_machine();
+        sim.add_disk(machine, DirId(0), "/data");
+        let actor = sim.start(machine, ShardId(0));
+        let shard = sim.shard(actor);
+        let (listed, living) = sim.run(actor, async move {
+            let cache = Cache::new(1 << 20);
+            let config = LogConfig { durability: Durability::Replicated, ..LogConfig::default() };
+            let open = async |number: i32| {
+                let place = LogDir { dir: DirId(0), path: format!("/data/topic-{number}").into() };
+                Log::open(&shard, place, config.clone(), &cache).await.unwrap().0
+            };
+            let mut stay = Vec::new();
+            for number in 0..100 {
+                let log = open(number).await;
+                if number % 10 == 0 { stay.push(log) } else { log.remove().await.unwrap() }
+            }
+            (cache.debt().0.logs.borrow().len(), stay.len())
+        });
+        assert!((living..=4 * living).contains(&listed), "{listed} are listed, {living} live");
+    }
+}

@@ -136,7 +136,7 @@ struct State {
     config: LogConfig,
     marks: Marks,
     /// By base offset; the last one is the active one. Never empty.
-    segments: BTreeMap<Offset, Segment>,
+    segments: BTreeMap<Offset, Box<Segment>>,
     /// Of the segments not yet wholly written, in order; the last is the active one's.
     tails: VecDeque<Tail>,
     producers: Producers,
@@ -274,8 +274,9 @@ impl Log {
     pub fn sizes(&self) -> Sizes {
         let state = self.0.state.borrow();
         let valid_bytes = state.segments.values().map(|segment| segment.size).sum();
-        let prepared = |segment: &Segment| segment.prepared.to().saturating_sub(segment.size);
-        let prepared_bytes = state.segments.values().map(prepared).sum();
+        let prepared =
+            state.segments.values().map(|segment| segment.prepared.to().saturating_sub(segment.size));
+        let prepared_bytes = prepared.sum();
         Sizes { valid_bytes, prepared_bytes, segments: state.segments.len() }
     }
 }

@@ -112,9 +112,8 @@ impl Log {
             self.load_indexes(base).await?;
         }
         let state = self.0.state.borrow();
-        let newest =
-            |segment: &super::Segment| segment.max_timestamp.map_or(segment.created, |(time, _)| time);
-        Ok(state.segments.get(&base).map(newest))
+        let segment = state.segments.get(&base);
+        Ok(segment.map(|segment| segment.max_timestamp.map_or(segment.created, |(time, _)| time)))
     }
 
     /// The timestamp of a segment's first batch, if it has one.

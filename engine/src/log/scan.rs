@@ -116,6 +116,14 @@ pub(super) async fn read_at(io: &Io, file: &File, pos: u64, len: usize) -> io::R
     Ok(bytes.slice(from..to))
 }
 
+/// The last, partly filled block of a segment that ends at `end`, and what else lies in it; nothing where it ends with a block.
+pub(super) async fn last_block(io: &Io, file: &File, end: u64) -> io::Result<Bytes> {
+    match end % BLOCK {
+        0 => Ok(Bytes::new()),
+        in_block => read_at(io, file, end - in_block, BLOCK as usize).await,
+    }
+}
+
 /// The first read of a scan: of ten thousand logs each has little to scan, and what a read brings of prepared space is for nothing.
 const FIRST_BYTES: usize = 32 << 10;
 

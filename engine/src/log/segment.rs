@@ -62,9 +62,9 @@ impl Indexes {
 }
 
 impl Segment {
-    /// A segment without batches, whose file does not exist yet.
-    pub(super) fn new(base: Offset, created: i64) -> Self {
-        Self {
+    /// A segment without batches, whose file does not exist yet. In a box: a tree's node has room for eleven, and most logs have one.
+    pub(super) fn new(base: Offset, created: i64) -> Box<Self> {
+        Box::new(Self {
             base,
             size: 0,
             written_size: 0,
@@ -81,7 +81,7 @@ impl Segment {
             end_checked: false,
             out_of_reach: false,
             sealed: false,
-        }
+        })
     }
 
     /// Notes a batch that now lies at the segment's end: its place goes into the sparse indexes as Kafka does it,

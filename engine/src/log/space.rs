@@ -3,6 +3,8 @@
 use super::{Durability, State};
 use crate::io::{Instant, Space};
 use crate::limits::{BLOCK, PREPARE_BYTES_FIRST, PREPARE_BYTES_MAX, PREPARE_BYTES_MIN};
+#[cfg(ringlog_plant)]
+use crate::plant::{self, Plant};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -36,6 +38,14 @@ impl Prepared {
     /// Nothing is prepared yet past the `size` bytes of a file.
     pub(super) fn after(size: u64) -> Self {
         Self { begin: size.next_multiple_of(BLOCK), ..Self::default() }
+    }
+
+    /// Space past the `size` bytes of a file is there up to `to`, only allocated.
+    pub(super) fn kept(size: u64, to: u64) -> Self {
+        let space = Space::Allocated;
+        #[cfg(ringlog_plant)]
+        let space = if plant::is(Plant::TakeZeroedSpaceForWritten) { Space::Written } else { space };
+        Self { to, steps: VecDeque::from([(to, space)]), ..Self::after(size) }
     }
 
     /// Where prepared space ends.

@@ -88,14 +88,15 @@ impl Block {
 
 impl Tail {
     /// A tail that goes on at byte `size` of the segment, whose last partly filled block holds `partial`.
-    pub(super) fn new(segment: Offset, size: u64, partial: Bytes, next_offset: Offset) -> Self {
+    pub(super) fn new(segment: Offset, size: u64, partial: &[u8], next_offset: Offset) -> Self {
         let in_block = size % BLOCK;
         assert_eq!(partial.len() as u64, in_block, "the partial block ends where the segment ends");
         Self {
             segment,
             arena: BytesMut::new(),
             arena_pos: size - in_block,
-            partial,
+            // A copy, so that a log at rest does not hold all that was read.
+            partial: Bytes::copy_from_slice(partial),
             fresh: 0,
             fresh_offsets: next_offset..next_offset,
             ready: VecDeque::new(),

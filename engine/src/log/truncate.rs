@@ -7,17 +7,15 @@ use super::files::{LOG, SNAPSHOT, read_file, remove_file};
 use super::marks::Marks;
 use super::producers::Producers;
 use super::recovery::{SEGMENT_FILES, offset_and_suffix};
-use super::scan::{Scan, read_at};
+use super::scan::{Scan, last_block};
 use super::sealing::{Keep, LogStart};
 use super::segment::Segment;
 use super::space::Prepared;
 use super::tail::Tail;
 use super::{Log, Offset};
 use crate::io::{FileMode, is_no_space};
-use crate::limits::BLOCK;
 #[cfg(ringlog_plant)]
 use crate::plant::{self, Plant};
-use bytes::Bytes;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -199,7 +197,10 @@ impl Log {
     }
 
     /// The log as it was before this offset.
-    async fn sum_up_before(&self, offset: Offset) -> Result<(Checkpoint, Segment, Producers), ReadError> {
+    async fn sum_up_before(
+        &self,
+        offset: Offset,
+    ) -> Result<(Checkpoint, Box<Segment>, Producers), ReadError> {
         let base = self.segment_of(offset).expect("an offset past the log start lies in a segment");
         let io = self.0.shard.io();
         let (size, created, interval, now) = {
@@ -259,7 +260,12 @@ impl Log {
 
     /// Makes a checkpoint the end of the log. It goes to disk first: a crash after it leaves a log that was not cut, or not
     /// wholly, and goes on from there.
-    async fn cut_at(&self, checkpoint: Checkpoint, mut segment: Segment, producers: Producers) -> Step<()> {
+    async fn cut_at(
+        &self,
+        checkpoint: Checkpoint,
+        mut segment: Box<Segment>,
+        producers: Producers,
+    ) -> Step<()> {
         let place = &self.0.place;
         let io = self.0.shard.io();
         let (base, end, size) = (checkpoint.segment, checkpoint.offset, checkpoint.pos);
@@ -267,7 +273,7 @@ impl Log {
         self.write_checkpoint(checkpoint, LogStart::Given, Keep::Durably)
             .await
             .map_err(|error| ("write checkpoint of", error))?;
-        let old = self.0.state.borrow_mut().segments.get_mut(&base).map(Segment::take_files);
+        let old = self.0.state.borrow_mut().segments.get_mut(&base).map(|segment| segment.take_files());
         for file in old.into_iter().flatten() {
             io.close(file).await.map_err(|error| ("close segment of", error))?;
         }
@@ -284,19 +290,14 @@ impl Log {
         io.sync_file(file.clone()).await.map_err(cut)?;
         io.sync_dir(place.dir, place.path.clone()).await.map_err(cut)?;
         self.cut_aborted_transactions(base, end).await.map_err(cut)?;
-        let in_block = size % BLOCK;
-        let partial = if in_block == 0 {
-            Bytes::new()
-        } else {
-            read_at(io, &file, size - in_block, in_block as usize).await.map_err(cut)?
-        };
+        let partial = last_block(io, &file, size).await.map_err(cut)?;
         segment.written_size = size;
         segment.prepared = Prepared::after(size);
         segment.blocks = Some(file);
         let former = self.0.state.borrow_mut().segments.remove(&base);
         self.begin_again(
             segment,
-            partial,
+            &partial,
             producers,
             Marks { log_start, durable: end, written: end, log_end: end },
         );
@@ -351,12 +352,12 @@ impl Log {
         self.0.state.borrow_mut().aborted.clear();
         let mut segment = Segment::new(offset, created);
         segment.blocks = Some(file);
-        self.begin_again(segment, Bytes::new(), Producers::default(), Marks::at(offset));
+        self.begin_again(segment, &[], Producers::default(), Marks::at(offset));
         Ok(())
     }
 
     /// The log's state after it has been cut: this segment is the active one.
-    fn begin_again(&self, segment: Segment, partial: Bytes, producers: Producers, marks: Marks) {
+    fn begin_again(&self, segment: Box<Segment>, partial: &[u8], producers: Producers, marks: Marks) {
         let mut woken = Vec::new();
         {
             let mut state = self.0.state.borrow_mut();
@@ -437,7 +438,7 @@ impl Log {
     }
 
     /// Closes the files of a segment that is no more. Reads that have them open go on.
-    pub(super) async fn close_files(&self, segment: Option<Segment>) -> io::Result<()> {
+    pub(super) async fn close_files(&self, segment: Option<Box<Segment>>) -> io::Result<()> {
         let files = segment.into_iter().flat_map(|segment| [segment.blocks, segment.cached]);
         for file in files.flatten() {
             self.0.shard.io().close(file).await?;

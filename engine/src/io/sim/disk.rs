@@ -131,6 +131,7 @@ impl Disk {
             Op::Open { path, mode, .. } => Outcome::Opened(self.open(&path, mode, new_file)),
             Op::Create { path, mode, .. } => Outcome::Opened(self.create(&path, mode, new_file)),
             Op::Prepare { file, from, to, space } => none(self.prepare(&file, from, to, space)),
+            Op::Zero { file, from, to } => none(self.zero(&file, from, to)),
             Op::Truncate { file, len } => none(self.truncate(&file, len)),
             Op::Rename { from, to, .. } => none(self.rename(&from, &to)),
             Op::Unlink { path, .. } => none(self.unlink(&path)),
@@ -223,6 +224,16 @@ impl Disk {
                 return self.healthy();
             }
         }
+        Ok(())
+    }
+
+    fn zero(&mut self, file: &File, from: u64, to: u64) -> io::Result<()> {
+        if from >= to || !(from | to).is_multiple_of(BLOCK) || to > self.file(file).len() {
+            return Err(invalid("some blocks within the file's size are zeroed"));
+        }
+        self.sequence += 1;
+        let sequence = self.sequence;
+        self.file(file).zero(sequence, from, to);
         Ok(())
     }
 

@@ -36,6 +36,11 @@ enum What {
         bytes: Bytes,
         cached: bool,
     },
+    /// Extents are marked as not written: where that is durable they read as zeroes, whatever the device holds.
+    Zero {
+        from: u64,
+        to: u64,
+    },
 }
 
 /// How much of what is pending a power cut leaves. Drawn once for a cut, so that extremes come up often.
@@ -101,6 +106,12 @@ impl SimFile {
         self.pending.push(Change { sequence, what: What::Write { pos, bytes, cached } });
     }
 
+    /// Marks whole blocks as not written.
+    pub(super) fn zero(&mut self, sequence: u64, from: u64, to: u64) {
+        self.live[cut(from)..cut(to)].fill(0);
+        self.pending.push(Change { sequence, what: What::Zero { from, to } });
+    }
+
     pub(super) fn set_len(&mut self, sequence: u64, len: u64) {
         resize(&mut self.live, len);
         self.pending.push(Change { sequence, what: What::Size(len) });
@@ -117,6 +128,7 @@ impl SimFile {
                     overwrite(&mut self.durable, pos, &bytes);
                     self.established.extend(blocks_of(pos, bytes.len()));
                 }
+                What::Zero { from, to } => self.zero_durably(from, to),
             }
         }
     }
@@ -150,6 +162,7 @@ impl SimFile {
                 match &change.what {
                     What::Size(to) => len = len.min(*to),
                     What::Write { pos, bytes, .. } => held.extend(blocks_of(*pos, bytes.len())),
+                    What::Zero { from, to } => held.extend(from / BLOCK..to / BLOCK),
                 }
                 rest.push(change);
                 continue;
@@ -196,6 +209,15 @@ impl SimFile {
                         self.established.extend(blocks_of(from, part.len()));
                     }
                 }
+                What::Zero { from, to } => {
+                    // An extent each, as the file lies on the device.
+                    let torn = survival == Survival::Some && random.one_in(2);
+                    for block in from / BLOCK..to / BLOCK {
+                        if !(torn && random.one_in(2)) {
+                            self.zero_durably(block * BLOCK, (block + 1) * BLOCK);
+                        }
+                    }
+                }
             }
         }
         self.live = self.durable.clone();
@@ -205,6 +227,12 @@ impl SimFile {
     pub(super) fn damage(&mut self, pos: u64, bytes: &[u8]) {
         overwrite(&mut self.live, pos, bytes);
         overwrite(&mut self.durable, pos, bytes);
+    }
+
+    fn zero_durably(&mut self, from: u64, to: u64) {
+        let end = self.durable.len();
+        self.durable[cut(from).min(end)..cut(to).min(end)].fill(0);
+        self.established.retain(|block| !(from / BLOCK..to / BLOCK).contains(block));
     }
 
     fn set_durable_len(&mut self, len: u64) {

@@ -443,6 +443,7 @@ fn dir_of(op: &Op) -> Option<DirId> {
         Op::Write { file, .. }
         | Op::Read { file, .. }
         | Op::Prepare { file, .. }
+        | Op::Zero { file, .. }
         | Op::Truncate { file, .. }
         | Op::SyncFile { file }
         | Op::SendFile { file, .. } => Some(file.dir()),

@@ -79,3 +79,36 @@ fn nobody_sleeps_before_all_is_handed_over() {
     driver.turn(Wait::Until(at), &mut Vec::new());
     assert!(driver.now() < at, "it slept while operations, and its own wakeup, waited to be handed over");
 }
+
+/// The kernel does not find a receive that is about to go on, so that one may be told to end and find no buffer then.
+#[test]
+fn a_receive_that_was_told_to_end_and_finds_no_buffer_has_not_failed() {
+    use std::io::Write;
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut driver) = driver(dir.path()) else { return };
+    let (listener, address) = driver.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut client = std::net::TcpStream::connect(address).unwrap();
+    let Outcome::Accepted(Ok((socket, _))) = end(&mut driver, Token(0), Op::Accept { listener }) else {
+        panic!("accepted")
+    };
+    driver.submit(Token(1), Op::Recv { socket });
+    let mut done = Vec::new();
+    // Every buffer is lent, and stays so.
+    while done.len() < usize::from(super::super::lent::BUFFERS) {
+        let before = done.len();
+        client.write_all(&[1; 1024]).unwrap();
+        while done.len() == before {
+            driver.turn(Wait::Forever, &mut done);
+        }
+    }
+    let received = driver.ops.iter_mut().flatten().find(|op| op.token == Token(1)).unwrap();
+    received.cancelled = true;
+    client.write_all(&[1; 1024]).unwrap();
+    let before = done.len();
+    while done.len() == before {
+        driver.turn(Wait::Forever, &mut done);
+    }
+    let last = done.pop().unwrap();
+    assert!(!last.more);
+    assert_eq!(last.outcome.into_bytes().unwrap_err().kind(), io::ErrorKind::Interrupted);
+}

@@ -81,7 +81,7 @@ struct Pass {
     /// The last batch of each producer that is remembered, by its last offset.
     producers: HashMap<i64, Offset>,
     /// What is being written.
-    segment: Segment,
+    segment: Box<Segment>,
     index_interval: u32,
     /// Something does not stay as it was.
     changed: bool,

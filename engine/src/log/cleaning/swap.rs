@@ -51,7 +51,7 @@ impl Log {
         &self,
         group: &Group,
         cleaned: &Path,
-        mut segment: Segment,
+        mut segment: Box<Segment>,
         truncations: u64,
     ) -> Step<bool> {
         // Nothing is truncated meanwhile, and no segment put away.
@@ -233,7 +233,12 @@ async fn finish(io: &Io, place: &LogDir, base: Offset, names: &[String]) -> io::
 }
 
 /// The indexes of a segment that is about to take its place, and where it ends.
-async fn look_through(io: &Io, place: &LogDir, base: Offset, path: &Path) -> io::Result<(Segment, Offset)> {
+async fn look_through(
+    io: &Io,
+    place: &LogDir,
+    base: Offset,
+    path: &Path,
+) -> io::Result<(Box<Segment>, Offset)> {
     let (file, len) = io.open(place.dir, path.into(), FileMode::Cached).await?;
     let mut segment = Segment::new(base, 0);
     let mut end = base;

@@ -114,6 +114,10 @@ impl FileDriver {
                     }
                 }
             })),
+            Op::Zero { file, from, to } => count(std_file(file).and_then(|std| {
+                let zeroes = vec![0; usize::try_from(to - from).unwrap()];
+                std.write_all_at(&zeroes, *from)
+            })),
             Op::Truncate { file, len } => count(std_file(file).and_then(|std| std.set_len(*len))),
             Op::Compute { work } => {
                 work.run();
@@ -181,6 +185,7 @@ fn name(op: &Op) -> &'static str {
         Op::Open { .. } => "open",
         Op::Create { .. } => "create",
         Op::Prepare { .. } => "prepare",
+        Op::Zero { .. } => "zero",
         Op::Truncate { .. } => "truncate",
         Op::Rename { .. } => "rename",
         Op::Unlink { .. } => "unlink",

@@ -34,6 +34,39 @@ fn recovery_scans_what_has_come_since_the_checkpoint() {
 }
 
 #[test]
+fn the_space_that_a_killed_log_had_prepared_stays_and_is_zeroed() {
+    let mut world = World::new();
+    world.run(LogConfig::default(), async move |log, world| {
+        world.append(&log, &batch(1, 400)).unwrap();
+        log.wait_durable(1).await.unwrap();
+    });
+    let file = world.segment_files().pop().unwrap();
+    let len = std::fs::metadata(&file).unwrap().len();
+    assert!(len > 8192, "space is prepared");
+    // A write of several blocks of which the first did not reach the disk.
+    let mut content = std::fs::read(&file).unwrap();
+    content[4096..].fill(7);
+    std::fs::write(&file, content).unwrap();
+    for round in 0..2 {
+        world.run(LogConfig::default(), async move |log, world| {
+            world.check_all(&log).await;
+            if round == 1 {
+                world.append(&log, &batch(2, 400)).unwrap();
+                log.wait_durable(3).await.unwrap();
+                world.check_all(&log).await;
+                log.close().await.unwrap();
+            }
+        });
+        if round == 0 {
+            let content = std::fs::read(&file).unwrap();
+            assert_eq!(content.len() as u64, len);
+            assert!(content[world.bytes_appended()..].iter().all(|byte| *byte == 0));
+        }
+    }
+    assert_eq!(world.bytes_of_segments(), world.bytes_appended());
+}
+
+#[test]
 fn logs_that_are_closed_together_leave_what_one_leaves_that_is_closed_alone() {
     let mut left = Vec::new();
     for together in [false, true] {

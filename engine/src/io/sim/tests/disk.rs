@@ -87,6 +87,28 @@ fn after_a_sync_of_the_file_itself_its_blocks_are_covered_by_shared_flushes() {
 }
 
 #[test]
+fn zeroed_blocks_are_old_or_zero_until_the_file_is_synced_and_unwritten_after() {
+    let zeroed = |synced: bool, space: Space| {
+        outcomes(move |io| async move {
+            let file = block_file(&io, 2, Space::Written).await;
+            io.write(file.clone(), 0, blocks(6, 2)).await.unwrap();
+            sync(&io, &file, Space::Written).await;
+            io.zero(file.clone(), 4096, 8192).await.unwrap();
+            assert_eq!(io.read(file.clone(), 4096, 4096).await.unwrap(), vec![0; 4096]);
+            if synced {
+                io.sync_file(file.clone()).await.unwrap();
+            }
+            io.write(file.clone(), 4096, blocks(7, 1)).await.unwrap();
+            sync(&io, &file, space).await;
+        })
+    };
+    let content = |fill: u8| Some([vec![6; 4096], vec![fill; 4096]].concat());
+    assert!(zeroed(false, Space::Written).is_superset(&BTreeSet::from([content(6), content(0), content(7)])));
+    assert!(zeroed(true, Space::Written).is_superset(&BTreeSet::from([content(0), content(7)])));
+    assert_eq!(zeroed(true, Space::Allocated), BTreeSet::from([content(7)]));
+}
+
+#[test]
 fn a_sync_covers_only_writes_that_had_completed_when_it_was_submitted() {
     let left = outcomes(|io| async move {
         let file = block_file(&io, 1, Space::Written).await;
