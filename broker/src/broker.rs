@@ -30,7 +30,7 @@ use crate::api;
 use crate::calls::{Answer, Call, Mesh};
 use crate::cluster::{self, DataDirs, Image, Topic};
 use crate::config::{BrokerConfig, Settings, TopicConfig};
-use crate::metrics::Metrics;
+use crate::metrics::{MemoryUse, Metrics};
 use crate::net::{
     CloseReason, ConnectionQuotas, Limits, Listeners, NewConnection, Peer, PendingReply, QuotaCounts,
     Requests, Unfinished,
@@ -43,6 +43,7 @@ use keeping::Keepers;
 use loads::Loads;
 use offline::OfflineParts;
 use reading::ParkedReads;
+use ringlog_engine::io::Instant;
 use ringlog_engine::log::Cache;
 use ringlog_engine::shard::sync::{Credits, Event, Permit, oneshot};
 use ringlog_engine::shard::{Shard, ShardId};
@@ -90,6 +91,8 @@ struct Inner {
     controller: RefCell<Option<Controller>>,
     /// A disk is full: retention does not wait for its time.
     room_wanted: Cell<bool>,
+    /// When this shard has last said that a disk is full.
+    full_told: Cell<Option<Instant>>,
     room_is_wanted: Event,
     cleaned: RefCell<CleanerFigures>,
     sessions: RefCell<api::Sessions>,
@@ -209,6 +212,7 @@ impl Broker {
             producer_ids: RefCell::new(0..0),
             controller: RefCell::new(None),
             room_wanted: Cell::new(false),
+            full_told: Cell::new(None),
             room_is_wanted: Event::default(),
             cleaned: RefCell::default(),
             changed: Event::default(),
@@ -257,11 +261,6 @@ impl Broker {
     /// What it counts.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
-    }
-
-    /// Bytes of the newest batches held in memory.
-    pub fn cache_bytes(&self) -> usize {
-        self.0.cache.bytes()
     }
 
     /// What the broker runs with.
@@ -397,8 +396,31 @@ impl Broker {
 
     /// Memory taken by requests in hand and by replies, in bytes.
     pub fn memory_in_use(&self) -> (usize, usize) {
-        let taken = self.0.request_memory.taken() + self.0.large_request_memory.taken();
-        (taken + self.0.unfinished.bytes(), self.0.fetch_memory.taken() + self.0.list_memory.taken())
+        let [requests, replies, _] = self.memory_use();
+        (requests.used, replies.used)
+    }
+
+    /// Memory for requests in hand, for replies, and for the newest batches: what is taken, and what there is on this shard.
+    pub fn memory_use(&self) -> [MemoryUse; 3] {
+        let inner = &self.0;
+        let taken = |of: [&Credits; 2]| of.map(Credits::taken).iter().sum::<usize>();
+        let all =
+            |of: [&Credits; 2]| of.map(|credits| credits.taken() + credits.left()).iter().sum::<usize>();
+        let requests = [&inner.request_memory, &inner.large_request_memory];
+        let replies = [&inner.fetch_memory, &inner.list_memory];
+        [
+            MemoryUse {
+                budget: "requests",
+                used: taken(requests) + inner.unfinished.bytes(),
+                limit: all(requests) + inner.unfinished.bytes_max(),
+            },
+            MemoryUse { budget: "fetches", used: taken(replies), limit: all(replies) },
+            MemoryUse {
+                budget: "cache",
+                used: inner.cache.bytes(),
+                limit: inner.config.cache_bytes / usize::from(self.shards()),
+            },
+        ]
     }
 
     /// Memory for an answer to this API, as large as the largest there has been. Nothing is taken where answers are small.

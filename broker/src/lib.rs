@@ -7,7 +7,7 @@
 //! - [`cluster`]: the metadata: durable records, the image they make, the controller that changes it.
 //! - [`config`]: Kafka's config names, checked and typed.
 //! - [`group`]: consumer groups, as state machines, and the records that keep them.
-//! - [`http`]: `/metrics` and the health checks.
+//! - [`http`]: the page that shows the broker, `/metrics` and the health checks.
 //! - [`kafka`]: moving data directories from Apache Kafka and back to it.
 //! - [`metrics`]: what each shard counts, and the text of a scrape.
 //! - [`net`]: connections: frames in, replies out in request order.

@@ -11,7 +11,7 @@ use crate::group::{
     Coordinator, Effect, GroupAnswer, GroupRequest, Listed, Now, OFFSETS_TOPIC, Then, Ticket, append_failure,
     partition_for, record::GroupRecord,
 };
-use crate::metrics::{CommittedTopic, GroupFigures};
+use crate::metrics::{CommittedTopic, GroupFigures, GroupRow};
 use crate::partition::{Appending, Partition, PartitionId};
 use ringlog_engine::batch::Codec;
 use ringlog_engine::io::Instant;
@@ -165,9 +165,9 @@ impl Broker {
             let coordinator = coordinating.coordinator.borrow();
             for (id, offsets) in coordinator.offsets() {
                 let group = coordinator.group(id).expect("offsets are a group's");
-                *figures.states.entry(group.state().name()).or_default() += 1;
-                figures.members += group.member_count() as u64;
                 let id: Arc<str> = id.as_str().into();
+                let (state, members) = (group.state().name(), group.member_count());
+                figures.groups.push(GroupRow { group: id.clone(), state, members });
                 figures.committed.extend(offsets.topics().map(|(topic, partitions)| CommittedTopic {
                     group: id.clone(),
                     topic: topic.as_str().into(),

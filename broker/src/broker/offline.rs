@@ -6,6 +6,7 @@
 use super::Broker;
 use crate::calls::Call;
 use crate::partition::{Partition, PartitionId};
+use ringlog_engine::io::DirId;
 use ringlog_engine::log::{Damage, LogFailed, Notice};
 use ringlog_engine::shard::ShardId;
 use ringlog_wire::{ErrorCode, Uuid};
@@ -54,6 +55,12 @@ impl Broker {
         self.config().data_dirs.len().saturating_sub(opened) + self.0.offline.borrow().directories.len()
     }
 
+    /// The data directories that could be opened: their places among the configured ones, and their ids.
+    pub fn opened_directories(&self) -> Vec<(DirId, Uuid)> {
+        let dirs = self.0.dirs.borrow();
+        dirs.iter().flat_map(|dirs| &dirs.dirs).map(|dir| (dir.dir, dir.id)).collect()
+    }
+
     /// Partitions of this shard that are offline.
     pub fn offline_partitions(&self) -> usize {
         self.owned(&self.image()).into_iter().filter(|id| self.is_offline(*id)).count()
@@ -71,7 +78,7 @@ impl Broker {
             let Some(broker) = broker.upgrade().map(Broker) else { return };
             match notice {
                 Notice::Failed(failed) => broker.log_failed(id, &failed),
-                Notice::NoSpace => broker.want_room(),
+                Notice::NoSpace => broker.want_room(id),
                 Notice::Damaged(damage) => broker.report_damage(&damage),
             }
         });

@@ -260,8 +260,9 @@ impl Broker {
             Unopened::Log(error) => eprintln!("ERROR partition {} is offline: {error}", folder.display()),
             Unopened::NoDirectory => {
                 eprintln!(
-                    "ERROR partition {} is offline: its data directory is not configured",
-                    folder.display()
+                    "ERROR partition {} is offline: its data directory is not configured, or not mounted: none has directory.id={}",
+                    folder.display(),
+                    topic.partition(id.index).map_or(Uuid::default(), |state| state.directory)
                 );
             }
         }

@@ -2,9 +2,10 @@
 
 use super::Broker;
 use crate::calls::Call;
-use crate::partition::Partition;
+use crate::partition::{Partition, PartitionId};
 use ringlog_engine::log::TruncateError;
 use ringlog_engine::shard::ShardId;
+use ringlog_wire::Uuid;
 use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
@@ -65,13 +66,33 @@ impl Broker {
 
     /// A log of this shard has found its disk full: the logs of all shards make room. Asked for as often as may be, it is done once
     /// in a while.
-    pub(super) fn want_room(&self) {
+    pub(super) fn want_room(&self, id: PartitionId) {
         if self.0.room_wanted.get() {
             return;
         }
+        self.report_full(id);
         for shard in 0..self.shards() {
             self.tell(ShardId(shard), Call::MakeRoom);
         }
+    }
+
+    /// Says now and then, as long as it is so, which disk is full.
+    fn report_full(&self, id: PartitionId) {
+        let now = self.0.shard.now();
+        if self.0.full_told.get().is_some_and(|told| now.since(told) < BETWEEN_LINES) {
+            return;
+        }
+        self.0.full_told.set(Some(now));
+        let image = self.image();
+        let Some(topic) = image.topic_by_id(Uuid(id.topic)) else { return };
+        let directory = topic.partition(id.index).map(|state| state.directory);
+        let dirs = self.directories();
+        let path = directory.and_then(|id| dirs.by_id(id)).map(|dir| dir.path.display());
+        let Some(path) = path else { return };
+        eprintln!(
+            "ERROR the disk of {path} is full, but for what is kept in reserve: partition {}-{} takes no records until there is room",
+            topic.name, id.index
+        );
     }
 
     /// Retention acts now.
@@ -84,6 +105,9 @@ impl Broker {
 /// The first check comes soon after the start: what expired while the broker was down need not wait (Kafka's
 /// `log.initial.task.delay.ms`).
 const FIRST_CHECK: Duration = Duration::from_secs(30);
+
+/// Between two lines of a shard about a full disk.
+const BETWEEN_LINES: Duration = Duration::from_secs(60);
 
 /// Between two checks on a full disk: what a check can find has to have expired since the last.
 const BETWEEN_HURRIES: Duration = Duration::from_secs(1);

@@ -42,7 +42,7 @@ pub const BROKER_KEYS: &[BrokerKey] = &[
     key(
         "cache.bytes",
         LONG_FROM_ZERO,
-        "268435456",
+        "201326592",
         "ringlog's own: memory for the newest batches of all partitions, from which consumers at the tail are served, in bytes, over all shards.",
     ),
     key("compression.gzip.level", Kind::Int(-1, 9), "-1", "Default of the topic config of the same name."),
@@ -151,7 +151,7 @@ pub const BROKER_KEYS: &[BrokerKey] = &[
         "http.listen",
         Kind::Text,
         "",
-        "ringlog's own: the address of `/metrics`, `/healthz` and `/readyz`; by default the first listener's host and a free port, `none` for no HTTP.",
+        "ringlog's own: the address of the page that shows the broker (`/`), `/metrics`, `/healthz` and `/readyz`; by default the first listener's host and a free port, `none` for no HTTP.",
     ),
     key(
         "io",

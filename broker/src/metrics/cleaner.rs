@@ -1,6 +1,7 @@
 //! What a scrape tells of compaction.
 
-use super::{Snapshot, Text};
+use super::Snapshot;
+use super::exposition::Text;
 
 pub(super) fn cleaner(out: &mut Text, shards: &[Snapshot]) {
     let sum = |of: fn(&Snapshot) -> u64| shards.iter().map(of).sum::<u64>();

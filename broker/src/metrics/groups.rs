@@ -1,19 +1,29 @@
 //! What a scrape tells of consumer groups: their states and members, how far they have come, and their lag.
 
+use super::Snapshot;
+use super::exposition::{Text, escaped};
 use super::lag::{Ages, Lag};
-use super::{Snapshot, Text};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One shard's groups.
 #[derive(Debug, Clone, Default)]
 pub struct GroupFigures {
-    /// Groups, by Kafka's name of their state.
-    pub states: BTreeMap<&'static str, u64>,
-    /// Members of all groups.
-    pub members: u64,
+    /// Who they are.
+    pub groups: Vec<GroupRow>,
     /// What groups have committed.
     pub committed: Vec<CommittedTopic>,
+}
+
+/// One group.
+#[derive(Debug, Clone)]
+pub struct GroupRow {
+    /// Its name.
+    pub group: Arc<str>,
+    /// Kafka's name of its state.
+    pub state: &'static str,
+    /// How many members it has.
+    pub members: usize,
 }
 
 /// What one group has committed in one topic.
@@ -27,24 +37,25 @@ pub struct CommittedTopic {
     pub offsets: Vec<(i32, i64)>,
 }
 
-pub(super) fn groups(out: &mut Text, shards: &[Snapshot], lags: &[Lag<'_>], ages: &Ages) {
+pub(super) fn groups(out: &mut Text, shards: &[Snapshot], lags: &[Lag], ages: &Ages) {
     let mut states: BTreeMap<&str, u64> = BTreeMap::new();
-    for (state, count) in shards.iter().flat_map(|shard| &shard.groups.states) {
-        *states.entry(state).or_default() += count;
+    let mut members = 0;
+    for row in shards.iter().flat_map(|shard| &shard.groups.groups) {
+        *states.entry(row.state).or_default() += 1;
+        members += row.members as u64;
     }
     out.head("ringlog_groups", "gauge", "Consumer groups, by state.");
     for (state, count) in states {
         out.line(format_args!("ringlog_groups{{state=\"{state}\"}} {count}"));
     }
-    let members = shards.iter().map(|shard| shard.groups.members).sum();
     out.one("ringlog_group_members", "gauge", "Members of all consumer groups.", members);
 
-    let mut rows = |name: &str, help: &str, value: &dyn Fn(&Lag<'_>) -> Option<f64>| {
+    let mut rows = |name: &str, help: &str, value: &dyn Fn(&Lag) -> Option<f64>| {
         out.head(name, "gauge", help);
         for lag in lags {
             let Some(value) = value(lag) else { continue };
             let Lag { topic, index, .. } = lag;
-            let group = escaped(lag.group);
+            let group = escaped(&lag.group);
             out.line(format_args!(
                 "{name}{{group=\"{group}\",topic=\"{topic}\",partition=\"{index}\"}} {value}"
             ));
@@ -63,15 +74,11 @@ pub(super) fn groups(out: &mut Text, shards: &[Snapshot], lags: &[Lag<'_>], ages
     );
 }
 
-/// A label's value: groups may have any name.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::PartitionSizes;
+    use super::super::exposition::exposition;
     use super::super::lag::{lags, places};
-    use super::super::{PartitionSizes, exposition};
     use super::*;
     use crate::partition::PartitionId;
 
@@ -81,6 +88,7 @@ mod tests {
         let partition = |index, high_watermark| PartitionSizes {
             topic: "t".into(),
             id: id(index),
+            directory: ringlog_wire::Uuid([7; 16]),
             log_start: 3,
             log_end: 99,
             high_watermark,
@@ -91,9 +99,9 @@ mod tests {
         };
         let committed =
             |group: &str, offsets| CommittedTopic { group: group.into(), topic: "t".into(), offsets };
+        let row = |group: &str, state, members| GroupRow { group: group.into(), state, members };
         let groups = GroupFigures {
-            states: BTreeMap::from([("Empty", 2)]),
-            members: 3,
+            groups: vec![row("g", "Empty", 0), row("old", "Stable", 3)],
             committed: vec![
                 committed("g", vec![(0, 7), (2, 1)]),
                 committed("a\"b", vec![(1, 50)]),
@@ -103,7 +111,7 @@ mod tests {
         let here = Snapshot { groups, ..Snapshot::default() };
         let there = Snapshot {
             partitions: vec![partition(0, 10), partition(1, 40)],
-            groups: GroupFigures { states: BTreeMap::from([("Empty", 1)]), ..GroupFigures::default() },
+            groups: GroupFigures { groups: vec![row("a\"b", "Empty", 0)], committed: vec![] },
             ..Snapshot::default()
         };
         let shards = [here, there];
@@ -114,7 +122,8 @@ mod tests {
         let ages = Ages::from([((id(0), 3), 60_000), ((id(0), 7), 1_250)]);
         let text = exposition(&shards, &lags, &ages);
         for line in [
-            "ringlog_groups{state=\"Empty\"} 3",
+            "ringlog_groups{state=\"Empty\"} 2",
+            "ringlog_groups{state=\"Stable\"} 1",
             "ringlog_group_members 3",
             "ringlog_group_committed_offset{group=\"g\",topic=\"t\",partition=\"0\"} 7",
             "ringlog_group_lag_records{group=\"g\",topic=\"t\",partition=\"0\"} 3",

@@ -8,6 +8,7 @@ use super::Snapshot;
 use crate::broker::Broker;
 use crate::partition::PartitionId;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An offset of a partition.
@@ -55,9 +56,9 @@ async fn look_up(broker: &Broker, (id, offset): Place) -> Option<Option<i64>> {
 }
 
 /// One partition of a group's.
-pub(super) struct Lag<'a> {
-    pub(super) group: &'a str,
-    pub(super) topic: &'a str,
+pub(super) struct Lag {
+    pub(super) group: Arc<str>,
+    pub(super) topic: Arc<str>,
     pub(super) index: i32,
     /// What the group has committed.
     pub(super) committed: i64,
@@ -73,7 +74,7 @@ pub(super) struct Behind {
 }
 
 /// How far all groups have come, by group, topic and partition as the shards tell them.
-pub(super) fn lags(shards: &[Snapshot]) -> Vec<Lag<'_>> {
+pub(super) fn lags(shards: &[Snapshot]) -> Vec<Lag> {
     let mut ends = HashMap::new();
     for (shard, snapshot) in shards.iter().enumerate() {
         for partition in &snapshot.partitions {
@@ -89,16 +90,16 @@ pub(super) fn lags(shards: &[Snapshot]) -> Vec<Lag<'_>> {
                 let next = (partition.id, committed.max(partition.log_start));
                 Behind { records, next: (next.1 < partition.high_watermark).then_some((*shard, next)) }
             });
-            lags.push(Lag { group: &row.group, topic: &row.topic, index, committed, behind });
+            lags.push(Lag { group: row.group.clone(), topic: row.topic.clone(), index, committed, behind });
         }
     }
     lags
 }
 
 /// What each shard is to look up, each place once.
-pub(super) fn places(lags: &[Lag<'_>], shards: usize) -> Vec<Vec<Place>> {
+pub(super) fn places<'a>(lags: impl IntoIterator<Item = &'a Lag>, shards: usize) -> Vec<Vec<Place>> {
     let mut places = vec![Vec::new(); shards];
-    for (shard, place) in lags.iter().filter_map(|lag| lag.behind.as_ref()?.next) {
+    for (shard, place) in lags.into_iter().filter_map(|lag| lag.behind.as_ref()?.next) {
         places[shard].push(place);
     }
     for of_shard in &mut places {

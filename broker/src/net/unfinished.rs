@@ -40,6 +40,11 @@ impl Unfinished {
         self.frames.get() + self.ahead.get()
     }
 
+    /// How many there may be, about.
+    pub fn bytes_max(&self) -> usize {
+        2 * self.bytes_max
+    }
+
     /// By how much frames are to shrink: those who are closed make room for more than one.
     pub(super) fn excess(&self) -> usize {
         let bytes = self.frames.get();

@@ -514,6 +514,10 @@ def full_disk(folder, kind, by_whom):
                         raise AssertionError(f"produce on a full disk: error {code}")
                     if time.monotonic() > deadline:
                         raise AssertionError(f"not full after {acknowledged}")
+            # Once a minute and shard: of a topic that was refused, whichever came first.
+            full = f"ERROR the disk of {disk.point / 'data'} is full, but for what is kept in reserve: partition "
+            said = logged(broker)
+            equal(any(f"{full}{topic}-0 takes no records" in said for topic in topics), True, "the log says which disk is full")
             if by_whom == "us":
                 left = os.statvfs(disk.point)
                 if left.f_bavail * left.f_frsize < left.f_blocks * left.f_frsize // 25:

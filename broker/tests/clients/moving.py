@@ -129,6 +129,8 @@ def fill(broker):
                 send(broker, "transactions", codec, transaction=transaction)
             else:
                 send(broker, "transactions", codec)
+    if broker.transactions:
+        end_transactions(broker)
     for turn in range(3):
         send(broker, "compacted", "none", keys=100, first=turn * MESSAGES)
 
@@ -212,6 +214,22 @@ def watermarks(consumer, place):
             if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() > deadline:
                 raise
             consumer.poll(0.1)
+
+
+def end_transactions(broker):
+    """Waits until the markers of transactions that have ended are written: Kafka answers before."""
+    consumers = [
+        Consumer({"bootstrap.servers": broker.address, "group.id": "moving", "isolation.level": f"read_{level}"})
+        for level in ("committed", "uncommitted")
+    ]
+    deadline = time.monotonic() + WAIT_SECONDS
+    for partition in range(PARTITIONS):
+        place = TopicPartition("transactions", partition)
+        while len({watermarks(consumer, place) for consumer in consumers}) > 1:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"a transaction is open in {place}")
+    for consumer in consumers:
+        consumer.close()
 
 
 def read(broker, committed):
@@ -522,6 +540,7 @@ def what_ringlog_left_is_read_by_kafka_and_comes_back(_):
         new = {batch["producer"] for batch in batches(home.logs / "plain-0")} - producer_ids
         equal(len(new), 1, f"producer ids {new} given by Kafka that ringlog had not given")
         send(kafka, "transactions", "none", transaction="abort")
+        end_transactions(kafka)
         expected = [read(kafka, committed) for committed in (False, True)]
         kafka.stop()
         after = epochs(home.logs, "plain")

@@ -5,6 +5,8 @@ What takes root is left out without, and said so.
 """
 
 import contextlib
+import gzip
+import json
 import os
 import pathlib
 import re
@@ -69,6 +71,32 @@ def the_service_manager_is_told(folder):
             finally:
                 broker.kill()
                 broker.wait()
+
+
+# ---- what it is made of ----
+
+
+def the_bill_goes_with_every_package(folder):
+    """In each package: the same binary, what it is made of, and the licences, which name every part of the bill that is in the binary."""
+    bill = json.loads((PACKAGE / "ringlog.cdx.json").read_text())
+    licences = (PACKAGE / "THIRD-PARTY-LICENSES").read_text()
+    parts = {(part["name"], part["version"]) for part in bill["components"] if part["scope"] == "required"}
+    equal(len(parts) > 50, True, f"{len(parts)} parts")
+    missing = [name for name, version in parts if not name.startswith("ringlog-") and f"\n{name} {version} " not in licences]
+    equal(missing, [], "parts whose licence is not told")
+    for text in ("GNU LESSER GENERAL PUBLIC LICENSE", "Apache License"):
+        equal(text in licences, True, f"the text of the {text}")
+    run("dpkg-deb", "--extract", *PACKAGE.glob("*.deb"), folder / "deb")
+    run("tar", "--extract", "--file", *PACKAGE.glob("*.tar.gz"), "--directory", folder)
+    (archive,) = folder.glob("ringlog-*")
+    equal((archive / "LICENSE").read_text(), (ROOT / "LICENSE").read_text(), "the licence in the archive")
+    for root in (folder / "deb", archive):
+        equal((root / "usr/bin/ringlog").read_bytes() == BINARY.read_bytes(), True, f"the binary in {root.name}")
+    for name in ("ringlog.cdx.json", "THIRD-PARTY-LICENSES"):
+        shipped = (PACKAGE / name).read_bytes()
+        equal((archive / name).read_bytes() == shipped, True, f"{name} in the archive")
+        zipped = folder / "deb/usr/share/doc/ringlog" / f"{name}.gz"
+        equal(gzip.decompress(zipped.read_bytes()) == shipped, True, f"{name} in the .deb")
 
 
 # ---- the container ----
@@ -155,7 +183,8 @@ class Container:
 def the_container_starts_by_itself(folder):
     """Where seccomp refuses io_uring as Docker's profile does it runs on poll, elsewhere on io_uring; the data outlives both."""
     container = Container(folder, {"RINGLOG_SET_ADVERTISED_LISTENERS": "PLAINTEXT://broker.test:9092"})
-    equal(sorted(path.name for path in container.root.iterdir()), ["data", "etc", "proc", "ringlog"], "what is in the root")
+    there = sorted(path.name for path in container.root.iterdir())
+    equal(there, ["THIRD-PARTY-LICENSES", "data", "etc", "proc", "ringlog", "ringlog.cdx.json"], "what is in the root")
     sent = []
     for driver, wrapper in (("poll", WITHOUT_IO_URING), ("uring", ()), ("poll", WITHOUT_IO_URING)):
         with container.up(wrapper):
@@ -329,7 +358,8 @@ def can_boot(folder):
 
 def main():
     cases = [
-        the_binary_asks_for_no_library, the_service_manager_is_told, bash_completes, zsh_completes, fish_completes,
+        the_binary_asks_for_no_library, the_service_manager_is_told, the_bill_goes_with_every_package,
+        bash_completes, zsh_completes, fish_completes,
         manual_pages_are_whole, unit_is_right,
     ]
     with_root = [the_container_starts_by_itself, the_service_runs]
