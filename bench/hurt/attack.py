@@ -1,6 +1,6 @@
 """Clients that hurt, on purpose: `attack.py NAME PORT COUNT` until its input ends.
 
-Says "ready" once all are at it, or have been refused, and at its end how many connections it made and how many of them the broker closed.
+Says "ready" once all are at it, or have been refused, and at its end how many were at it, or had been refused; how many connections it made and how many of them the broker closed.
 Sockets come from many addresses of 127.0.0.0/8, so that there are ports for all.
 """
 
@@ -179,6 +179,7 @@ async def sessions(client, at_it):
 
 async def flood(client, at_it):
     """Produces as fast as answers come, five in flight; counts what is acknowledged."""
+    flood.batch = flood.batch or opaque(FLOOD_BATCH)
     partition = random.randrange(FLOOD_PARTITIONS)
     request = produce(flood.batch, topic=FLOOD, partition=partition, acks=1)
     for _ in range(5):
@@ -191,7 +192,7 @@ async def flood(client, at_it):
         await client.send(request)
 
 
-flood.batch = opaque(FLOOD_BATCH)
+flood.batch = None
 flood.acknowledged = [[] for _ in range(FLOOD_PARTITIONS)]
 
 
@@ -233,7 +234,6 @@ async def one(attack, port, at_it):
 async def main(name, port, count):
     attack = next(attack for attack in ATTACKS if attack.__name__ == name)
     left = count
-    ready = asyncio.Event()
 
     def arrive():
         """Each client's first time counts."""
@@ -244,23 +244,20 @@ async def main(name, port, count):
             left -= first
             first = False
             if left == 0:
-                ready.set()
+                print("ready", flush=True)
 
         return at_it
 
     crowd = [asyncio.ensure_future(one(attack, port, arrive())) for _ in range(count)]
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin, ended.set)
-    waiting = asyncio.ensure_future(ended.wait())
-    await asyncio.wait([asyncio.ensure_future(ready.wait()), waiting], return_when=asyncio.FIRST_COMPLETED)
-    print("ready", flush=True)
     await ended.wait()
     for task in crowd:
         task.cancel()
     await asyncio.gather(*crowd, return_exceptions=True)
     ends = [max(offsets, default=-1) + 1 for offsets in flood.acknowledged]
     counts = [len(offsets) for offsets in flood.acknowledged]
-    print(f"connections={Client.made} closed={Client.closed} answers={Client.answers} acknowledged={counts} ends={ends}", flush=True)
+    print(f"at it={count - left} connections={Client.made} closed={Client.closed} answers={Client.answers} acknowledged={counts} ends={ends}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ mod blocks;
 mod meter;
 mod reads;
 mod ring;
+mod small;
 mod space;
 mod syncs;
 mod writes;
@@ -21,7 +22,10 @@ type Table = (String, Box<dyn Fn(&Path)>);
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let tables: Vec<Table> =
-        [writes::tables(), syncs::tables(), space::tables(), reads::tables()].into_iter().flatten().collect();
+        [writes::tables(), syncs::tables(), space::tables(), reads::tables(), small::tables()]
+            .into_iter()
+            .flatten()
+            .collect();
     let Some(dir) = arguments.next().map(PathBuf::from) else {
         let names: Vec<&str> = tables.iter().map(|(name, _)| name.as_str()).collect();
         eprintln!("usage: floor DIR [TABLE]...\ntables: {}", names.join(" "));

@@ -7,6 +7,8 @@ use std::fmt::Write;
 pub(crate) struct Latencies {
     all: Histogram<u64>,
     second: Histogram<u64>,
+    /// Since it was last told.
+    interval: Histogram<u64>,
     /// p50, p99 and the highest of each second, in microseconds.
     seconds: Vec<[u64; 3]>,
 }
@@ -19,7 +21,7 @@ const PERCENTILES: [(&str, f64); 6] =
 impl Latencies {
     pub(crate) fn new() -> Self {
         let empty = Histogram::new(DIGITS).expect("a histogram that grows");
-        Self { all: empty.clone(), second: empty, seconds: Vec::new() }
+        Self { all: empty.clone(), second: empty.clone(), interval: empty, seconds: Vec::new() }
     }
 
     pub(crate) fn note(&mut self, nanos: u64) {
@@ -33,7 +35,20 @@ impl Latencies {
             self.seconds.push([at(0.5), at(0.99), at(1.0)]);
         }
         self.all.add(&self.second).expect("histograms that grow");
+        self.interval.add(&self.second).expect("histograms that grow");
         self.second.reset();
+    }
+
+    /// What came since this was last asked, as JSON: pairs of a latency in microseconds and how often it was met, for whoever adds intervals up.
+    pub(crate) fn interval_json(&mut self) -> String {
+        let counts: Vec<_> = self
+            .interval
+            .iter_recorded()
+            .map(|bucket| (bucket.value_iterated_to() / 1_000, bucket.count_at_value()))
+            .collect();
+        self.interval.reset();
+        let pairs: Vec<_> = counts.iter().map(|(micros, count)| format!("[{micros},{count}]")).collect();
+        format!("[{}]", pairs.join(","))
     }
 
     /// What the window had, as JSON: microseconds.

@@ -62,6 +62,17 @@ pub(crate) struct Plan {
     #[arg(long)]
     pub(crate) again_at: Option<i64>,
 
+    /// Consumers begin with the oldest record there is, again where it was deleted under them, and the window ends once they have read what was there when
+    /// they began.
+    #[arg(long)]
+    pub(crate) catch_up: bool,
+    /// Consumers check every batch: its checksum, and that a producer's records are numbered without gap or repetition.
+    #[arg(long)]
+    pub(crate) verify: bool,
+
+    /// Prints the latencies of each interval of so many seconds, too: a line of JSON each.
+    #[arg(long)]
+    pub(crate) every: Option<u64>,
     /// Seconds before the window.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) warm_up: f64,

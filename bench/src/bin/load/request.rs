@@ -157,6 +157,16 @@ fn values_in(plan: &Plan, batch: &Bytes) -> Vec<u32> {
     records.into_iter().filter_map(|record| record.value).map(place).collect()
 }
 
+/// Who made a value, from its first bytes.
+pub(crate) fn sender_of(value: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(value.get(..NUMBER_AT)?.try_into().ok()?))
+}
+
+/// The value's number.
+pub(crate) fn number_of(value: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(value.get(NUMBER_AT..DUE_AT)?.try_into().ok()?))
+}
+
 /// When the value was due, from its first bytes.
 pub(crate) fn due_of(value: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(value.get(DUE_AT..FILLER_AT)?.try_into().ok()?))

@@ -2,12 +2,12 @@
 
 use crate::clock::{Clock, NANOS_PER_SECOND, cpu, nanos};
 use crate::connection::Connection;
-use crate::consumer::Consumer;
+use crate::consumer::{Consumer, Place};
 use crate::histograms::Latencies;
 use crate::plan::Plan;
 use crate::producer::Producer;
 use crate::request::{Request, Sender};
-use crate::setup::{producer_id, wait_for_leaders};
+use crate::setup::{EARLIEST, LATEST, offsets, producer_id, wait_for_leaders};
 use rustix::event::{Timespec, epoll};
 use rustix::fd::OwnedFd;
 use std::collections::BTreeMap;
@@ -73,8 +73,8 @@ impl<'a> Run<'a> {
         }
         let mut consumers = Vec::new();
         for number in (0..plan.fan_out).flat_map(|_| 0..plan.consumers) {
-            let own =
-                (0..plan.partitions).filter(|partition| partition.cast_unsigned() % plan.consumers == number);
+            let mut own = places(plan, &mut first)?;
+            own.retain(|place| place.partition.cast_unsigned() % plan.consumers == number);
             consumers.push(Consumer::new(Connection::open(plan.broker)?, own));
         }
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -114,7 +114,7 @@ impl<'a> Run<'a> {
         let began = self.clock.now();
         let window_begins = began + nanos(plan.warm_up());
         let window_ends = window_begins + nanos(plan.window());
-        let mut second_ends = began + NANOS_PER_SECOND;
+        let (mut second_ends, mut second) = (began + NANOS_PER_SECOND, 0);
         let (mut due_count, mut next_due) = (0_u64, began);
         let mut before = (Counts::default(), 0, Duration::ZERO);
         let mut seen = Counts::default();
@@ -129,6 +129,16 @@ impl<'a> Run<'a> {
                 let (requests, fetches) =
                     (self.counts.requests - seen.requests, self.counts.fetches - seen.fetches);
                 seen = self.counts;
+                second += 1;
+                if plan.every.is_some_and(|every| second % every == 0) {
+                    println!(
+                        "{{\"until_second\": {second}, \"requests\": {}, \"backlog_ms\": {:.1}, \"produce_us\": {}, \"end_to_end_us\": {}}}",
+                        self.counts.requests,
+                        self.backlog as f64 / 1e6,
+                        self.produced.interval_json(),
+                        self.end_to_end.interval_json(),
+                    );
+                }
                 eprintln!("load: {requests} requests, {fetches} fetches in a second");
             }
             if !self.measures && now >= window_begins {
@@ -138,7 +148,8 @@ impl<'a> Run<'a> {
             }
             let megabytes = (self.counts.requests - before.0.requests) * bytes_per_request / 1_000_000;
             let enough = plan.megabytes.is_some_and(|most| self.measures && megabytes as f64 >= most);
-            if now >= window_ends || enough {
+            let caught_up = plan.catch_up && self.consumers.iter().all(Consumer::is_done);
+            if now >= window_ends || enough || caught_up {
                 break;
             }
             if let Some(rate) = plan.rate {
@@ -264,7 +275,8 @@ impl<'a> Run<'a> {
         self.is_over = true;
         let deadline = self.clock.now() + nanos(DRAIN);
         let produced: u64 = self.sent().values().flat_map(BTreeMap::values).sum();
-        let tails = !self.consumers.is_empty() && self.plan.again_at.is_none() && produced > 0;
+        let tails =
+            !self.consumers.is_empty() && self.plan.again_at.is_none() && !self.plan.catch_up && produced > 0;
         let wanted = if tails { produced * u64::from(self.plan.fan_out) } else { 0 };
         loop {
             let read: u64 = self.consumers.iter().map(|consumer| consumer.records).sum();
@@ -300,6 +312,7 @@ impl<'a> Run<'a> {
             "{{\"seconds\": {:.6}, \"requests\": {requests}, \"records\": {records}, \"bytes\": {}, \
              \"fetches\": {}, \"fetched_records\": {}, \"fetched_bytes\": {}, \"generator_busy\": {:.3}, \
              \"generator_cpu\": {:.4}, \"backlog_ms\": {:.1}, \"sustained\": {}, \"sent_records\": {sent_records}, \
+             \"read_records\": {}, \"deleted_records\": {}, \
              \"produce_us\": {}, \"fetch_us\": {}, \"end_to_end_us\": {}}}",
             span.as_secs_f64(),
             records * u64::from(plan.size),
@@ -310,11 +323,26 @@ impl<'a> Run<'a> {
             busy.as_secs_f64(),
             self.backlog as f64 / 1e6,
             self.backlog < nanos(BACKLOG_MAX),
+            self.consumers.iter().map(|consumer| consumer.records).sum::<u64>(),
+            self.consumers.iter().map(|consumer| consumer.deleted).sum::<u64>(),
             self.produced.json(),
             self.fetched.json(),
             self.end_to_end.json(),
         );
     }
+}
+
+/// Where consumers begin, in each partition, and end.
+fn places(plan: &Plan, connection: &mut Connection) -> io::Result<Vec<Place>> {
+    let at = |partition, next, end| Place { partition, next, end };
+    if !plan.catch_up {
+        return Ok((0..plan.partitions).map(|partition| at(partition, 0, None)).collect());
+    }
+    let unserved = || io::Error::other("a partition is not served");
+    let earliest = offsets(plan, connection, EARLIEST)?.ok_or_else(unserved)?;
+    let latest = offsets(plan, connection, LATEST)?.ok_or_else(unserved)?;
+    let bounds = earliest.into_iter().zip(latest);
+    Ok((0..).zip(bounds).map(|(partition, (first, end))| at(partition, first, Some(end))).collect())
 }
 
 /// The partitions of each request that a producer makes in turn. All producers together go through all partitions alike; where there are more

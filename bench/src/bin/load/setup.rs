@@ -37,18 +37,34 @@ pub(crate) fn wait_for_leaders(plan: &Plan, connection: &mut Connection) -> io::
 
 /// Whether the broker serves all partitions: it may be named their leader before it has made them.
 fn leads(plan: &Plan, connection: &mut Connection) -> io::Result<bool> {
+    Ok(offsets(plan, connection, EARLIEST)?.is_some())
+}
+
+/// The oldest offset of a partition, and the next one to come.
+pub(crate) const EARLIEST: i64 = -2;
+pub(crate) const LATEST: i64 = -1;
+
+/// The earliest or the latest offset of every partition, in their order; `None` if the broker does not serve all of them.
+pub(crate) fn offsets(
+    plan: &Plan,
+    connection: &mut Connection,
+    timestamp: i64,
+) -> io::Result<Option<Vec<i64>>> {
     const VERSION: i16 = 5;
-    const EARLIEST: i64 = -2;
     let of_partition =
-        |partition_index| ListOffsetsPartition { partition_index, timestamp: EARLIEST, ..Default::default() };
+        |partition_index| ListOffsetsPartition { partition_index, timestamp, ..Default::default() };
     let topic = ListOffsetsTopic {
         name: plan.topic.as_str().into(),
         partitions: (0..plan.partitions).map(of_partition).collect(),
     };
     let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
-    let response: ListOffsetsResponse = ask(connection, VERSION, &request)?;
-    let mut answers = response.topics.iter().flat_map(|topic| &topic.partitions);
-    Ok(answers.all(|answer| answer.error_code == ErrorCode::None))
+    let mut response: ListOffsetsResponse = ask(connection, VERSION, &request)?;
+    let mut answers: Vec<_> = response.topics.drain(..).flat_map(|topic| topic.partitions).collect();
+    if answers.iter().any(|answer| answer.error_code != ErrorCode::None) {
+        return Ok(None);
+    }
+    answers.sort_by_key(|answer| answer.partition_index);
+    Ok(Some(answers.iter().map(|answer| answer.offset).collect()))
 }
 
 pub(crate) fn producer_id(connection: &mut Connection) -> io::Result<(i64, i16)> {
