@@ -191,11 +191,15 @@ fn run(
     while brokers.iter().any(|broker| broker.stage() < Stage::Drained) {
         turn(&mut executors);
     }
-    for broker in brokers {
-        assert_eq!(broker.parked_count(), 0, "no fetch is left behind");
-        assert_eq!(broker.memory_in_use(), (0, 0), "no memory is left behind");
-        assert_eq!(broker.acks_waiting(), 0, "no producer is left behind");
+    // Who is gone may still stand in a line, of a partition or of a sync; and coordinators wait for what they have kept last.
+    let left = || brokers.iter().map(left_behind).find(|left| *left != NOTHING);
+    for _ in 0..TURNS_MAX {
+        if left().is_none() {
+            break;
+        }
+        turn(&mut executors);
     }
+    assert_eq!(left(), None, "fetches, memory, producers left behind");
     for broker in brokers {
         let broker = broker.clone();
         broker.shard().clone().spawn(async move { broker.close().await });
@@ -204,6 +208,16 @@ fn run(
         turn(&mut executors);
     }
 }
+
+/// What a drained broker may have on its hands for a while: fetches that wait, memory of requests and replies, producers that wait.
+pub(super) fn left_behind(broker: &Broker) -> (usize, (usize, usize), usize) {
+    (broker.parked_count(), broker.memory_in_use(), broker.acks_waiting())
+}
+
+pub(super) const NOTHING: (usize, (usize, usize), usize) = (0, (0, 0), 0);
+
+/// So many turns are enough for what is under way when a broker has drained.
+const TURNS_MAX: u32 = 10_000_000;
 
 fn turn(executors: &mut [Executor]) {
     let mut busy = false;
