@@ -144,6 +144,10 @@ impl Broker {
     }
 
     pub(super) fn list_own_groups(&self) -> Result<Vec<Listed>, ErrorCode> {
+        let topic = self.image().topic(OFFSETS_TOPIC).map(|topic| topic.id);
+        if topic.is_some_and(|topic| self.0.opening.borrow().iter().any(|id| id.topic == topic.0)) {
+            return Err(ErrorCode::CoordinatorLoadInProgress);
+        }
         let mut groups = Vec::new();
         for coordinating in self.coordinating() {
             match coordinating.progress.get() {
@@ -268,8 +272,11 @@ impl Broker {
         ticket: Ticket,
     ) {
         let coordinating = self.0.coordinators.0.borrow().get(&partition).cloned();
-        let progress =
-            coordinating.as_ref().map_or(Progress::Ended, |coordinating| coordinating.progress.get());
+        let progress = match &coordinating {
+            Some(coordinating) => coordinating.progress.get(),
+            None if self.is_to_come(partition) => Progress::Loading,
+            None => Progress::Ended,
+        };
         match (progress, coordinating) {
             (Progress::Serving, Some(coordinating)) => {
                 let effects = match request {

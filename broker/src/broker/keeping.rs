@@ -161,7 +161,12 @@ impl Broker {
     ) -> PendingAnswer {
         let answer = |answer| -> PendingAnswer { Box::pin(std::future::ready(Answer::ShareState(answer))) };
         let keeping = self.0.keepers.0.borrow().get(&partition).cloned();
-        let Some(keeping) = keeping else { return answer(Err(ErrorCode::NotCoordinator)) };
+        let Some(keeping) = keeping else {
+            let is_to_come = self.is_to_come(partition);
+            let why =
+                if is_to_come { ErrorCode::CoordinatorLoadInProgress } else { ErrorCode::NotCoordinator };
+            return answer(Err(why));
+        };
         match keeping.progress.get() {
             Progress::Loading => return answer(Err(ErrorCode::CoordinatorLoadInProgress)),
             Progress::Ended => return answer(Err(ErrorCode::NotCoordinator)),

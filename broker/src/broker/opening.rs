@@ -161,6 +161,12 @@ impl Broker {
         self.owned(&self.image()).iter().filter(|id| !open.contains_key(id) && !opening.contains(id)).count()
     }
 
+    /// Whether a partition that is not open here, though somebody thinks it is, will be: it is on its way, or this shard does not know its topic.
+    /// Then one of the two shards goes by an older image, and soon both know the topic, or neither does.
+    pub(super) fn is_to_come(&self, id: PartitionId) -> bool {
+        self.0.opening.borrow().contains(&id) || self.image().topic_by_id(Uuid(id.topic)).is_none()
+    }
+
     /// What opening logs has come to so far.
     pub fn recovery(&self) -> Recovery {
         Recovery { waiting: self.0.opening.borrow().len(), ..*self.0.recovery.borrow() }

@@ -1,8 +1,9 @@
 //! Groups over sockets: what is refused and how, versions that mean something different, and what survives the topics it is about.
 
 use super::client::{Client, batch, produce};
-use super::harness::{TestBroker, Topic};
+use super::harness::{TestBroker, Topic, topic_id as id_of};
 use crate::group::OFFSETS_TOPIC;
+use crate::partition::PartitionId;
 use ringlog_wire::delete_groups::DeleteGroupsRequest;
 use ringlog_wire::delete_topics::DeleteTopicsRequest;
 use ringlog_wire::describe_groups::DescribeGroupsRequest;
@@ -75,6 +76,43 @@ fn without_their_topic_groups_have_no_coordinator() {
     find(&mut client);
     assert_eq!(commit(&mut client, 8, "t", Uuid::ZERO, 0), ErrorCode::None);
     assert_eq!(client.call(4, &ListGroupsRequest::default()).groups.len(), 1);
+}
+
+#[test]
+fn what_keeps_a_group_is_awaited_while_it_is_opened() {
+    let (broker, mut client) = start();
+    find(&mut client);
+    let list = |client: &mut Client| client.call(4, &ListGroupsRequest::default()).error_code;
+    let opening = |is_opening: bool| {
+        broker.ask(move |brokers| {
+            let id = brokers[0].coordinator_of("g").expect("there is a topic");
+            let owner = &brokers[usize::from(brokers[0].owner(id).0)];
+            owner.0.opening.borrow_mut().extend(is_opening.then_some(id));
+            match is_opening {
+                true => owner.stop_coordinating(id),
+                false => drop(owner.0.opening.borrow_mut().remove(&id)),
+            }
+        });
+    };
+    opening(true);
+    let loading = ErrorCode::CoordinatorLoadInProgress;
+    assert_eq!(commit(&mut client, 8, "t", Uuid::ZERO, 0), loading);
+    assert_eq!(list(&mut client), loading);
+    let beat = HeartbeatRequest { group_id: "g".into(), ..Default::default() };
+    assert_eq!(client.call(4, &beat).error_code, ErrorCode::None, "who is a member is not known yet");
+    opening(false);
+    assert_eq!(commit(&mut client, 8, "t", Uuid::ZERO, 0), ErrorCode::NotCoordinator);
+    assert_eq!(list(&mut client), ErrorCode::None);
+}
+
+#[test]
+fn a_shard_that_does_not_know_the_topic_yet_is_asked_again() {
+    let (broker, _client) = start();
+    let answers = broker.ask(|brokers| {
+        let unknown = PartitionId::new(Uuid([9; 16]), 0);
+        [brokers[0].is_to_come(unknown), brokers[0].is_to_come(PartitionId::new(id_of("t"), 0))]
+    });
+    assert_eq!(answers, [true, false]);
 }
 
 #[test]
