@@ -188,7 +188,7 @@ fn listen(broker: &Broker, addresses: &[SocketAddr]) -> Result<(), ServeError> {
 pub async fn lead(broker: &Broker) -> Result<(), ServeError> {
     let config = broker.config().clone();
     let io = broker.shard().io().clone();
-    let dirs = DataDirs::open(&io, &config.data_dirs, config.node_id)
+    let mut dirs = DataDirs::open(&io, &config.data_dirs, config.node_id)
         .await
         .map_err(|error| ServeError(error.to_string()))?;
     metadata_is_there(&io, &dirs).await.map_err(ServeError)?;
@@ -197,7 +197,7 @@ pub async fn lead(broker: &Broker) -> Result<(), ServeError> {
         .await
         .map_err(|error| ServeError(error.to_string()))?;
     // Before anything is compacted away: the log knows which topics were deleted.
-    remove_leftovers(&io, &dirs, &log.take_deleted()).await;
+    remove_leftovers(&io, &mut dirs, &log.take_deleted()).await;
     let dirs = Arc::new(dirs);
     broker.use_directories(dirs.clone()).await;
     let publisher = broker.clone();

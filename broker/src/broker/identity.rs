@@ -59,12 +59,13 @@ pub(super) async fn claim(
 }
 
 /// Removes what deletions that were cut short have left: directories that were renamed for it, and those of topics which the
-/// metadata says were deleted. What cannot be removed is left for the next start.
-pub async fn remove_leftovers(io: &Io, dirs: &DataDirs, deleted: &[Arc<Topic>]) {
+/// metadata says were deleted. What cannot be removed is left for the next start, and noted: topics of the same names must not meet it.
+pub async fn remove_leftovers(io: &Io, dirs: &mut DataDirs, deleted: &[Arc<Topic>]) {
     for data in &dirs.dirs {
         if let Err(error) = remove_leftovers_in(io, data, deleted).await {
             let path = data.path.display();
             eprintln!("ERROR remove what deleted topics have left in {path}: {error}");
+            dirs.not_removed.extend(deleted.iter().map(|topic| topic.id.0));
         }
     }
 }

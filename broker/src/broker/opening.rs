@@ -181,7 +181,7 @@ impl Broker {
         let opened = match dirs.by_id(state.directory) {
             Some(dir) => {
                 let place = LogDir { dir: dir.dir, path: dir.path.join(folder(topic, id.index)) };
-                self.open_log(topic, place, log_config(&config), state.leader_epoch == 0).await
+                self.open_log(topic, place, log_config(&config), state.leader_epoch == 0, &dirs).await
             }
             None => Err(Unopened::NoDirectory),
         };
@@ -234,10 +234,10 @@ impl Broker {
         place: LogDir,
         config: LogConfig,
         is_new: bool,
+        dirs: &DataDirs,
     ) -> Result<(Log, Recovered), Unopened> {
-        let image = self.image();
         // What is there when a topic is made anew is of one that is gone, even where the metadata has forgotten that.
-        let is_gone = |found| is_new || image.was_removed(found);
+        let is_gone = |found: Uuid| is_new || dirs.not_removed.contains(&found.0);
         let stray = claim(self.0.shard.io(), &place, topic.id, is_gone).await.map_err(Unopened::Identity)?;
         if let Some(stray) = stray {
             eprintln!("a directory of another topic named {} was moved to {}", topic.name, stray.display());

@@ -220,7 +220,7 @@ impl Controller {
     fn usable_dirs(&self) -> DataDirs {
         let all = &self.0.dirs;
         let dirs = all.dirs.iter().filter(|dir| (self.0.usable)(dir.id)).cloned().collect();
-        DataDirs { dirs, cluster_id: all.cluster_id.clone() }
+        DataDirs { dirs, cluster_id: all.cluster_id.clone(), not_removed: BTreeSet::new() }
     }
 
     fn new_topic_id(&self, image: &Image) -> Uuid {

@@ -8,7 +8,7 @@ use ringlog_engine::io::{DirId, Io, small_file};
 #[cfg(ringlog_plant)]
 use ringlog_engine::plant::{self, Plant};
 use ringlog_wire::Uuid;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,8 @@ pub struct DataDirs {
     pub dirs: Vec<DataDir>,
     /// Kafka's cluster id.
     pub cluster_id: String,
+    /// Ids of deleted topics whose folders may still lie there: when the broker started they could not be removed.
+    pub not_removed: BTreeSet<[u8; 16]>,
 }
 
 /// Every data directory has one.
@@ -88,7 +90,7 @@ impl DataDirs {
             }
             dirs.push(DataDir { dir, path: path.clone(), id: meta.directory_id });
         }
-        Ok(Self { dirs, cluster_id })
+        Ok(Self { dirs, cluster_id, not_removed: BTreeSet::new() })
     }
 
     /// Which node a directory says it belongs to; `None` where it does not say.

@@ -4,7 +4,7 @@ use super::record::{PartitionRecord, Record};
 use super::scram::{Mechanism, ScramCredential};
 use crate::config::Dynamic;
 use ringlog_wire::Uuid;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// All committed metadata. Cheap to clone: topics are shared.
@@ -24,8 +24,6 @@ pub struct Image {
     group_configs: Arc<BTreeMap<String, BTreeMap<String, String>>>,
     /// Users' SCRAM credentials; a user without any is not there.
     scram: Arc<BTreeMap<String, BTreeMap<Mechanism, ScramCredential>>>,
-    /// Ids of topics that were deleted, as far back as the log goes.
-    removed: Arc<BTreeSet<[u8; 16]>>,
 }
 
 /// One topic.
@@ -103,11 +101,6 @@ impl Image {
         self.scram.keys().map(String::as_str)
     }
 
-    /// Whether a topic with this id is known to have been deleted.
-    pub fn was_removed(&self, id: Uuid) -> bool {
-        self.removed.contains(&id.0)
-    }
-
     /// Partitions of all topics.
     pub fn partition_count(&self) -> usize {
         self.topics.values().map(|topic| topic.partitions.len()).sum()
@@ -137,7 +130,6 @@ impl Image {
                     .remove(&topic.0)
                     .ok_or_else(|| format!("there is no topic {topic}"))?;
                 Arc::make_mut(&mut self.topics).remove(&name);
-                Arc::make_mut(&mut self.removed).insert(topic.0);
             }
             Record::TopicConfigs { topic, configs } => change(&mut self.topic_mut(*topic)?.configs, configs),
             Record::BrokerConfigs { broker, configs } => {
@@ -357,8 +349,7 @@ mod tests {
         assert_eq!(full.group_configs("g"), Some(&BTreeMap::from([("b".into(), "2".into())])));
         assert_eq!(full.scram_users().collect::<Vec<_>>(), ["u"]);
         let mut compacted = image(&full.records());
-        assert!(full.was_removed(Uuid([1; 16])));
-        (compacted.version, compacted.removed) = (full.version, full.removed.clone());
+        compacted.version = full.version;
         assert_eq!(compacted, full);
     }
 

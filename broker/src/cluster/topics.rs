@@ -224,7 +224,11 @@ mod tests {
     fn dirs(count: u8) -> DataDirs {
         let dir =
             |n| DataDir { dir: DirId(u16::from(n)), path: format!("/{n}").into(), id: Uuid([n + 1; 16]) };
-        DataDirs { dirs: (0..count).map(dir).collect(), cluster_id: "c".into() }
+        DataDirs {
+            dirs: (0..count).map(dir).collect(),
+            cluster_id: "c".into(),
+            not_removed: Default::default(),
+        }
     }
 
     fn image_with(names: &[&str]) -> Image {

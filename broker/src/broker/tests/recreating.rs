@@ -2,15 +2,17 @@
 
 use super::client::batch;
 use crate::broker::identity::{claim, remove_leftovers};
-use crate::cluster::{DataDir, DataDirs};
+use crate::cluster::{DataDir, DataDirs, PartitionState, Topic};
 use ringlog_engine::batch::Header;
 use ringlog_engine::io::DirId;
-use ringlog_engine::io::sim::Sim;
+use ringlog_engine::io::sim::{OpKind, Sim};
 use ringlog_engine::log::{Cache, LeaderAppend, Log, LogConfig, LogDir, Origin, ReadLimit, ReadPart};
 use ringlog_engine::shard::{Shard, ShardId};
 use ringlog_wire::Uuid;
 use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// What outlives the processes: the metadata, so to say.
 #[derive(Default)]
@@ -26,8 +28,8 @@ struct Known {
 async fn process(shard: Shard, known: Rc<Known>) {
     let io = shard.io().clone();
     let dirs = vec![DataDir { dir: DirId(0), path: "/data".into(), id: Uuid([1; 16]) }];
-    let dirs = DataDirs { dirs, cluster_id: String::new() };
-    remove_leftovers(&io, &dirs, &[]).await;
+    let mut dirs = DataDirs { dirs, cluster_id: String::new(), not_removed: BTreeSet::new() };
+    remove_leftovers(&io, &mut dirs, &[]).await;
     io.sync_dir(DirId(0), "/data".into()).await.expect("sync as a start does");
     let cache = Cache::new(1 << 16);
     loop {
@@ -92,4 +94,43 @@ fn a_topic_never_gets_the_records_of_its_predecessor() {
         opened += known.opened.get();
     }
     assert!(opened > 300, "only {opened} logs were opened");
+}
+
+#[test]
+fn what_a_deletion_left_is_removed_or_known() {
+    let place = || LogDir { dir: DirId(0), path: "/data/t-0".into() };
+    let (old, new) = (Uuid([2; 16]), Uuid([3; 16]));
+    let mut sim = Sim::new(0);
+    let machine = sim.add_machine();
+    sim.add_disk(machine, DirId(0), "/data");
+    let actor = sim.start(machine, ShardId(0));
+    let io = sim.shard(actor).io().clone();
+    let directory = Uuid([1; 16]);
+    let partitions = vec![PartitionState { leader_epoch: 1, directory }];
+    let deleted = Arc::new(Topic { name: "t".into(), id: old, partitions, configs: BTreeMap::new() });
+    let start = |sim: &mut Sim| {
+        let (io, deleted) = (io.clone(), deleted.clone());
+        sim.run(actor, async move {
+            let dirs = vec![DataDir { dir: DirId(0), path: "/data".into(), id: directory }];
+            let mut dirs = DataDirs { dirs, cluster_id: String::new(), not_removed: BTreeSet::new() };
+            remove_leftovers(&io, &mut dirs, &[deleted]).await;
+            dirs.not_removed
+        })
+    };
+    let claim_as = |sim: &mut Sim, topic: Uuid, not_removed: BTreeSet<[u8; 16]>| {
+        let io = io.clone();
+        sim.run(
+            actor,
+            async move { claim(&io, &place(), topic, |found| not_removed.contains(&found.0)).await },
+        )
+    };
+    assert_eq!(claim_as(&mut sim, old, BTreeSet::new()).expect("it is free"), None);
+    sim.fail_once(machine, OpKind::Rename, 0, 5);
+    let left = start(&mut sim);
+    assert_eq!(left, BTreeSet::from([old.0]));
+    claim_as(&mut sim, new, BTreeSet::new()).expect_err("a topic that nobody knows to be gone");
+    let aside = claim_as(&mut sim, new, left).expect("it is free").expect("it is moved");
+    assert!(aside.to_string_lossy().ends_with("-stray"), "{}", aside.display());
+    assert_eq!(start(&mut sim), BTreeSet::new());
+    assert_eq!(claim_as(&mut sim, new, BTreeSet::new()).expect("its own"), None);
 }
