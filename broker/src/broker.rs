@@ -80,6 +80,8 @@ struct Inner {
     opening_now: Cell<usize>,
     /// Logs being closed.
     closing_now: Cell<usize>,
+    /// That partitions have been opened is about to be noted.
+    noting: Cell<bool>,
     removing: Cell<usize>,
     offline: RefCell<OfflineParts>,
     recovery: RefCell<Recovery>,
@@ -205,6 +207,7 @@ impl Broker {
             opening: RefCell::default(),
             opening_now: Cell::new(0),
             closing_now: Cell::new(0),
+            noting: Cell::new(false),
             removing: Cell::new(0),
             offline: RefCell::default(),
             recovery: RefCell::default(),
@@ -589,8 +592,15 @@ impl Broker {
         let (done, outcome) = oneshot();
         self.0.changing.set(self.0.changing.get() + 1);
         let this = self.clone();
+        let makes_partitions = matches!(
+            request,
+            cluster::Request::CreateTopics { .. } | cluster::Request::CreatePartitions { .. }
+        );
         self.0.shard.spawn(async move {
             done.send(controller(request).await);
+            if makes_partitions {
+                this.note_opened_soon();
+            }
             this.0.changing.set(this.0.changing.get() - 1);
             this.0.changed.notify();
         });

@@ -7,7 +7,7 @@
 
 use crate::broker::{Broker, Parts, Recovery, remove_leftovers};
 use crate::calls::MeshEnds;
-use crate::cluster::{Controller, DataDirs, MetadataLog, metadata_is_there};
+use crate::cluster::{Controller, DataDirs, Disks, MetadataLog, Request, metadata_is_there};
 use crate::config::{BrokerConfig, ListenAddress};
 use crate::http;
 use crate::kafka::is_kafkas;
@@ -205,13 +205,18 @@ pub async fn lead(broker: &Broker) -> Result<(), ServeError> {
         let broker = publisher.clone();
         Box::pin(async move { broker.publish(image).await })
     });
-    let asked = broker.clone();
-    let usable: crate::cluster::Usable = Box::new(move |id| !asked.is_directory_offline(id));
-    let controller = Controller::start(&io, config, dirs.clone(), (log, image), publish, usable)
+    let (asked, of_all) = (broker.clone(), broker.clone());
+    let disks = Disks {
+        usable: Box::new(move |id| !asked.is_directory_offline(id)),
+        all_open: Box::new(move || !of_all.is_any_offline()),
+    };
+    let controller = Controller::start(&io, config, dirs.clone(), (log, image), publish, disks)
         .await
         .map_err(|error| ServeError(error.to_string()))?;
     broker.publish(controller.image()).await;
     broker.sync_directories(&dirs).await;
+    // Where that fails it is said; the next start tries again.
+    controller.handle(Request::NoteOpened).await;
     broker.lead_cluster(move |request| {
         let controller = controller.clone();
         Box::pin(async move { controller.handle(request).await })

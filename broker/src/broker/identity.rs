@@ -18,13 +18,24 @@ use std::sync::Arc;
 const FILE: &str = "partition.metadata";
 const BYTES_MAX: u64 = 4096;
 
+/// What is known of a partition from runs before this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    /// It was open: it has a directory.
+    Opened,
+    /// It may have been made, and the process died before its directory was.
+    PerhapsNever,
+}
+
 /// Sees that a partition's directory is there, durably, and that it is this topic's. One of a topic that is gone is moved aside, as
 /// Kafka does with stray ones: its path is returned. One of a topic that nobody knows to be gone is left alone: what it says may be
-/// damaged, and then its records are this topic's. One that does not say becomes this topic's.
+/// damaged, and then its records are this topic's. One that does not say becomes this topic's. A missing one is made, but not where there was
+/// one: records that were acknowledged were in it, and an empty log would hide that they are gone.
 pub(super) async fn claim(
     io: &Io,
     place: &LogDir,
     topic: Uuid,
+    before: Before,
     is_gone: impl Fn(Uuid) -> bool,
 ) -> io::Result<Option<PathBuf>> {
     let file = place.path.join(FILE);
@@ -50,12 +61,27 @@ pub(super) async fn claim(
             }
         }
     }
+    if before == Before::Opened && !is_there(io, place).await? {
+        let why = format!(
+            "{} is gone, with all records in it: put it back or, to go on without them, make an empty directory of that name, and start again",
+            place.path.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::NotFound, why));
+    }
     io.make_dir(place.dir, place.path.clone()).await?;
     let parent = place.path.parent().expect("a partition lies in a data directory");
     io.sync_dir(place.dir, parent.into()).await?;
     let content = format!("version: 0\ntopic_id: {topic}\n");
     small_file::replace(io, place.dir, &file, Bytes::from(content)).await?;
     Ok(stray)
+}
+
+async fn is_there(io: &Io, place: &LogDir) -> io::Result<bool> {
+    match io.list(place.dir, place.path.clone()).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Removes what deletions that were cut short have left: directories that were renamed for it, and those of topics which the

@@ -32,16 +32,22 @@ pub(super) struct OfflineParts {
 impl Broker {
     /// Whether clients are to be told that a partition has no leader.
     pub fn is_offline(&self, id: PartitionId) -> bool {
-        let offline = self.0.offline.borrow();
-        if offline.partitions.is_empty() && offline.directories.is_empty() {
+        if !self.is_any_offline() {
             return false;
         }
+        let offline = self.0.offline.borrow();
         let directory = || {
             let image = self.image();
             let topic = image.topic_by_id(Uuid(id.topic))?;
             topic.partition(id.index).map(|partition| partition.directory.0)
         };
         offline.partitions.contains(&id) || directory().is_some_and(|dir| offline.directories.contains(&dir))
+    }
+
+    /// Whether anything is offline.
+    pub fn is_any_offline(&self) -> bool {
+        let offline = self.0.offline.borrow();
+        !offline.partitions.is_empty() || !offline.directories.is_empty()
     }
 
     /// Whether a data directory is offline.

@@ -1,9 +1,9 @@
 //! Bringing a shard in line with the image: partitions are opened, configured and removed.
 
-use super::identity::{claim, folder};
+use super::identity::{Before, claim, folder};
 use super::{Broker, Offline, PendingAnswer, Stage};
 use crate::calls::{Answer, Call};
-use crate::cluster::{DataDirs, Image, Topic, sync_file_system};
+use crate::cluster::{DataDirs, Image, Request, Topic, sync_file_system};
 use crate::config::ConnectionLimits;
 use crate::group::OFFSETS_TOPIC;
 use crate::partition::{Lead, Partition, PartitionId, log_config};
@@ -14,10 +14,14 @@ use ringlog_wire::Uuid;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Logs opened at the same time: recovery reads files, and the disk has a queue; and so many that neither helper threads nor the shard sleep
 /// between two steps.
 const OPENING_MAX: usize = 64;
+
+/// Partitions that were made are noted to have been opened after this time.
+const NOTE_OPENED_AFTER: Duration = Duration::from_secs(1);
 
 impl Broker {
     /// Goes by a new image: returns when this shard has opened what it owns of it and let go of what is gone. Only topics that have changed
@@ -110,6 +114,21 @@ impl Broker {
         }
     }
 
+    /// Partitions may have been made: it is noted that they were opened, of those of a while at once. Nobody waits for it.
+    pub(super) fn note_opened_soon(&self) {
+        if self.0.noting.replace(true) {
+            return;
+        }
+        let this = self.clone();
+        self.0.shard.spawn(async move {
+            this.0.shard.sleep(NOTE_OPENED_AFTER).await;
+            this.0.noting.set(false);
+            if !this.is_stopping() {
+                this.control(Request::NoteOpened).await;
+            }
+        });
+    }
+
     /// Waits until nothing is being opened or removed.
     pub(super) async fn settle(&self) {
         while self.0.removing.get() > 0 || !self.0.opening.borrow().is_empty() {
@@ -177,15 +196,11 @@ impl Broker {
         let Some(topic) = image.topic_by_id(Uuid(id.topic)) else { return };
         let Some(state) = topic.partition(id.index) else { return };
         let config = self.topic_config(topic);
-        let dirs = self.0.dirs.borrow().clone().expect("directories come before the first image");
-        let opened = match dirs.by_id(state.directory) {
-            Some(dir) => {
-                let place = LogDir { dir: dir.dir, path: dir.path.join(folder(topic, id.index)) };
-                self.open_log(topic, place, log_config(&config), state.leader_epoch == 0, &dirs).await
-            }
-            None => Err(Unopened::NoDirectory),
+        let before = match image.was_opened(topic.id, id.index) {
+            true => Before::Opened,
+            false => Before::PerhapsNever,
         };
-        let log = match opened {
+        let log = match self.open_log(topic, id.index, before, log_config(&config)).await {
             Ok((log, recovered)) => {
                 self.0.recovery.borrow_mut().add(recovered);
                 if recovered.torn || recovered.segments_removed > 0 {
@@ -231,15 +246,19 @@ impl Broker {
     async fn open_log(
         &self,
         topic: &Topic,
-        place: LogDir,
+        index: i32,
+        before: Before,
         config: LogConfig,
-        is_new: bool,
-        dirs: &DataDirs,
     ) -> Result<(Log, Recovered), Unopened> {
+        let dirs = self.directories();
+        let state = topic.partition(index).expect("who asks has looked");
+        let dir = dirs.by_id(state.directory).ok_or(Unopened::NoDirectory)?;
+        let place = LogDir { dir: dir.dir, path: dir.path.join(folder(topic, index)) };
+        let is_new = state.leader_epoch == 0;
         // What is there when a topic is made anew is of one that is gone, even where the metadata has forgotten that.
         let is_gone = |found: Uuid| is_new || dirs.not_removed.contains(&found.0);
-        let stray = claim(self.0.shard.io(), &place, topic.id, is_gone).await.map_err(Unopened::Identity)?;
-        if let Some(stray) = stray {
+        let claimed = claim(self.0.shard.io(), &place, topic.id, before, is_gone).await;
+        if let Some(stray) = claimed.map_err(Unopened::Identity)? {
             eprintln!("a directory of another topic named {} was moved to {}", topic.name, stray.display());
         }
         let (shard, cache) = (&self.0.shard, &self.0.cache);

@@ -19,8 +19,13 @@ use std::sync::Arc;
 /// Brings a new image to every shard; ends when each has applied it.
 pub type Publish = Box<dyn Fn(Arc<Image>) -> Pin<Box<dyn Future<Output = ()>>>>;
 
-/// Whether new partitions may be put into the data directory with this id.
-pub type Usable = Box<dyn Fn(Uuid) -> bool>;
+/// What the shards say of the disks.
+pub struct Disks {
+    /// Whether new partitions may be put into the data directory with this id.
+    pub usable: Box<dyn Fn(Uuid) -> bool>,
+    /// Whether all partitions of the last image that was published could be opened.
+    pub all_open: Box<dyn Fn() -> bool>,
+}
 
 /// Changes the metadata, one request after another.
 #[derive(Clone)]
@@ -35,7 +40,7 @@ struct Inner {
     log: RefCell<Option<MetadataLog>>,
     image: RefCell<Arc<Image>>,
     publish: Publish,
-    usable: Usable,
+    disks: Disks,
 }
 
 /// Producer ids reserved at a time (Kafka's `PRODUCER_ID_BLOCK_SIZE`).
@@ -50,7 +55,7 @@ impl Controller {
         dirs: Arc<DataDirs>,
         (mut log, mut image): (MetadataLog, Image),
         publish: Publish,
-        usable: Usable,
+        disks: Disks,
     ) -> Result<Self, MetadataError> {
         log.compact_if_grown(&image).await?;
         let mut records = Vec::new();
@@ -75,7 +80,7 @@ impl Controller {
             log: RefCell::new(Some(log)),
             image: RefCell::new(Arc::new(image)),
             publish,
-            usable,
+            disks,
         })))
     }
 
@@ -119,6 +124,7 @@ impl Controller {
             }
             Request::AlterScram(changes) => self.alter_scram(&changes).await,
             Request::ProducerIds => self.producer_ids().await,
+            Request::NoteOpened => self.note_opened().await,
         }
     }
 
@@ -189,6 +195,19 @@ impl Controller {
         }
     }
 
+    /// A partition that could not be opened may never have had a directory: then nothing is noted.
+    async fn note_opened(&self) -> Outcome {
+        let mut image = Image::clone(&self.image());
+        if image.all_were_opened() || !(self.0.disks.all_open)() {
+            return Outcome::Topics(Vec::new());
+        }
+        image.apply(&Record::Opened).expect("it fits any image");
+        match self.commit(&[Record::Opened], image).await {
+            Ok(()) => Outcome::Topics(Vec::new()),
+            Err(error) => failed(&error),
+        }
+    }
+
     async fn producer_ids(&self) -> Outcome {
         let mut image = Image::clone(&self.image());
         let first = image.next_producer_id;
@@ -219,7 +238,7 @@ impl Controller {
 
     fn usable_dirs(&self) -> DataDirs {
         let all = &self.0.dirs;
-        let dirs = all.dirs.iter().filter(|dir| (self.0.usable)(dir.id)).cloned().collect();
+        let dirs = all.dirs.iter().filter(|dir| (self.0.disks.usable)(dir.id)).cloned().collect();
         DataDirs { dirs, cluster_id: all.cluster_id.clone(), not_removed: BTreeSet::new() }
     }
 

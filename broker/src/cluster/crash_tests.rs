@@ -2,8 +2,8 @@
 //! was committed, or seen by a process that has started, stays.
 
 use super::{
-    Change, ConfigChange, Configured, Controller, DataDirs, Image, MetadataLog, NewTopic, Outcome, Record,
-    Request,
+    Change, ConfigChange, Configured, Controller, DataDirs, Disks, Image, MetadataLog, NewTopic, Outcome,
+    Record, Request,
 };
 use crate::config::{BrokerConfig, Settings};
 use ringlog_engine::io::sim::{MachineId, Sim};
@@ -103,9 +103,9 @@ async fn configuring(io: Io, known: Rc<KnownConfigs>) {
     let opened = MetadataLog::open(&io, DirId(0), &PathBuf::from("/data")).await.expect("open metadata");
     let config = Arc::new(BrokerConfig::new(Settings::default()).expect("the defaults are valid"));
     let publish = Box::new(|_| Box::pin(std::future::ready(())) as _);
-    let usable = Box::new(|_| true);
+    let disks = Disks { usable: Box::new(|_| true), all_open: Box::new(|| true) };
     let controller =
-        Controller::start(&io, config, Arc::new(dirs), opened, publish, usable).await.expect("start");
+        Controller::start(&io, config, Arc::new(dirs), opened, publish, disks).await.expect("start");
     let image = controller.image();
     let of_topic = image.topic(TOPIC).map(|topic| topic.configs.clone()).unwrap_or_default();
     let topics = number(&of_topic, OF_TOPIC);

@@ -24,6 +24,8 @@ pub struct Image {
     group_configs: Arc<BTreeMap<String, BTreeMap<String, String>>>,
     /// Users' SCRAM credentials; a user without any is not there.
     scram: Arc<BTreeMap<String, BTreeMap<Mechanism, ScramCredential>>>,
+    /// Topics of which not all partitions are known to have been opened, and the first that is not.
+    unopened: Arc<BTreeMap<[u8; 16], usize>>,
 }
 
 /// One topic.
@@ -101,6 +103,17 @@ impl Image {
         self.scram.keys().map(String::as_str)
     }
 
+    /// Whether a partition is known to have been opened in an earlier run, so that it has a directory.
+    pub fn was_opened(&self, topic: Uuid, index: i32) -> bool {
+        let known = self.unopened.get(&topic.0).copied().unwrap_or(usize::MAX);
+        usize::try_from(index).is_ok_and(|index| index < known)
+    }
+
+    /// Whether that is known of all partitions.
+    pub fn all_were_opened(&self) -> bool {
+        self.unopened.is_empty()
+    }
+
     /// Partitions of all topics.
     pub fn partition_count(&self) -> usize {
         self.topics.values().map(|topic| topic.partitions.len()).sum()
@@ -112,6 +125,7 @@ impl Image {
         match record {
             Record::Cluster { cluster_id } => self.cluster_id = cluster_id.as_str().into(),
             Record::Started => self.bump_epochs(),
+            Record::Opened => self.unopened = Arc::default(),
             Record::Topic { name, id, partitions, configs } => {
                 if self.topics.contains_key(name.as_str()) || self.names.contains_key(&id.0) {
                     return Err(format!("topic {name} ({id}) exists already"));
@@ -119,17 +133,22 @@ impl Image {
                 let name: Arc<str> = name.as_str().into();
                 let partitions = partitions.iter().map(PartitionState::from).collect();
                 let topic = Topic { name: name.clone(), id: *id, partitions, configs: configs.clone() };
+                Arc::make_mut(&mut self.unopened).insert(id.0, 0);
                 Arc::make_mut(&mut self.names).insert(id.0, name.clone());
                 Arc::make_mut(&mut self.topics).insert(name, Arc::new(topic));
             }
             Record::Partitions { topic, added } => {
-                self.topic_mut(*topic)?.partitions.extend(added.iter().map(PartitionState::from));
+                let partitions = &mut self.topic_mut(*topic)?.partitions;
+                let opened = partitions.len();
+                partitions.extend(added.iter().map(PartitionState::from));
+                Arc::make_mut(&mut self.unopened).entry(topic.0).or_insert(opened);
             }
             Record::RemoveTopic { topic } => {
                 let name = Arc::make_mut(&mut self.names)
                     .remove(&topic.0)
                     .ok_or_else(|| format!("there is no topic {topic}"))?;
                 Arc::make_mut(&mut self.topics).remove(&name);
+                Arc::make_mut(&mut self.unopened).remove(&topic.0);
             }
             Record::TopicConfigs { topic, configs } => change(&mut self.topic_mut(*topic)?.configs, configs),
             Record::BrokerConfigs { broker, configs } => {
@@ -166,12 +185,7 @@ impl Image {
             Record::Cluster { cluster_id: self.cluster_id.to_string() },
             Record::ProducerIds { next: self.next_producer_id },
         ];
-        records.extend(self.topics.values().map(|topic| Record::Topic {
-            name: topic.name.to_string(),
-            id: topic.id,
-            partitions: topic.partitions.iter().map(PartitionRecord::from).collect(),
-            configs: topic.configs.clone(),
-        }));
+        records.extend(self.topic_records());
         records.extend(self.broker_configs.iter().map(|(broker, configs)| Record::BrokerConfigs {
             broker: *broker,
             configs: configs.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect(),
@@ -188,6 +202,27 @@ impl Image {
             })
         }));
         records
+    }
+
+    /// First what has been opened, then that it has been, then the rest.
+    fn topic_records(&self) -> Vec<Record> {
+        let (mut opened, mut rest) = (Vec::new(), Vec::new());
+        for topic in self.topics.values() {
+            let mut partitions: Vec<_> = topic.partitions.iter().map(PartitionRecord::from).collect();
+            let unopened = self.unopened.get(&topic.id.0).copied();
+            let added = partitions.split_off(unopened.filter(|from| *from > 0).unwrap_or(partitions.len()));
+            let into = if unopened == Some(0) { &mut rest } else { &mut opened };
+            let (name, configs) = (topic.name.to_string(), topic.configs.clone());
+            into.push(Record::Topic { name, id: topic.id, partitions, configs });
+            if unopened.is_some_and(|from| from > 0) {
+                rest.push(Record::Partitions { topic: topic.id, added });
+            }
+        }
+        if !opened.is_empty() {
+            opened.push(Record::Opened);
+        }
+        opened.append(&mut rest);
+        opened
     }
 
     fn topic_mut(&mut self, id: Uuid) -> Result<&mut Topic, String> {
@@ -351,6 +386,36 @@ mod tests {
         let mut compacted = image(&full.records());
         compacted.version = full.version;
         assert_eq!(compacted, full);
+    }
+
+    #[test]
+    fn what_was_opened_is_known_of_each_partition_and_stays_so_in_a_compacted_log() {
+        let grown = |id: u8| Record::Partitions {
+            topic: Uuid([id; 16]),
+            added: vec![PartitionRecord { leader_epoch: 0, directory: Uuid([8; 16]) }],
+        };
+        let check = |records: &[Record], opened: &[(u8, i32)], unopened: &[(u8, i32)]| {
+            let full = image(records);
+            let compacted = image(&full.records());
+            for image in [&full, &compacted] {
+                for (ids, expected) in [(opened, true), (unopened, false)] {
+                    for &(id, index) in ids {
+                        assert_eq!(image.was_opened(Uuid([id; 16]), index), expected, "{id}-{index}");
+                    }
+                }
+                assert_eq!(image.all_were_opened(), unopened.is_empty());
+            }
+            assert!(compacted.topics().eq(full.topics()));
+        };
+        let (a, b) = (topic("a", 1, 2), topic("b", 2, 1));
+        check(&[], &[], &[]);
+        check(&[a.clone(), grown(1)], &[], &[(1, 0), (1, 2)]);
+        check(&[a.clone(), Record::Opened], &[(1, 0), (1, 1)], &[]);
+        check(&[b.clone(), Record::Opened, a.clone()], &[(2, 0)], &[(1, 0), (1, 1)]);
+        let twice = [a.clone(), Record::Opened, grown(1), grown(1), b.clone()];
+        check(&twice, &[(1, 1)], &[(1, 2), (1, 3), (2, 0)]);
+        let gone = Record::RemoveTopic { topic: Uuid([2; 16]) };
+        check(&[a, Record::Opened, b, gone], &[(1, 0)], &[]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod scram;
 mod topics;
 
 pub use configs::{Change, ConfigChange, Configured, Operation};
-pub use controller::{Controller, Publish, Usable};
+pub use controller::{Controller, Disks, Publish};
 pub use data_dirs::{DataDir, DataDirError, DataDirs, metadata_is_there, random_id, sync_file_system};
 pub use image::{Image, PartitionState, Topic};
 pub use metadata_log::{METADATA_FILE, MetadataError, MetadataLog};
@@ -63,6 +63,8 @@ pub enum Request {
     AlterScram(Vec<ScramChange>),
     /// Reserve producer ids that nobody else gets: [`Outcome::ProducerIds`].
     ProducerIds,
+    /// Note that all partitions there are have been opened, if they have: [`Outcome::Topics`], without any.
+    NoteOpened,
 }
 
 /// A topic to create, as a client describes it.

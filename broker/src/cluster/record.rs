@@ -20,6 +20,8 @@ pub enum Record {
     },
     /// The broker started: the leader epoch of every partition grows by one.
     Started,
+    /// Every partition of the records before this one has been opened, and its directory is durable: where there is none, it has gone.
+    Opened,
     /// A topic was created (or, in a compacted log, exists).
     Topic {
         /// Its name.

@@ -436,6 +436,33 @@ def lost_directory(folder, pristine):
     checked["cases"] += 1
 
 
+def missing_partition(folder, pristine):
+    """A partition's directory is gone with all that was in it: it is not made anew behind anybody's back."""
+    data = pristine.copy(folder)
+    with Ringlog(SETTINGS, data=data) as broker:
+        broker.stop()
+    shutil.rmtree(data / f"{TOPIC}-1")
+    for made in (False, True):
+        if made:
+            (data / f"{TOPIC}-1").mkdir()
+        broker = Ringlog(SETTINGS, data=data)
+        with broker:
+            client = Client(broker)
+            compare(client, pristine, "without a partition's directory", (1,))
+            if made:
+                equal(client.read_all(TOPIC, 1), ({}, []), "the operator has agreed")
+                serves(client, (0, 1, 2), "the operator has agreed")
+            else:
+                is_offline(client, 1, "without its directory")
+                if f"ERROR partition {TOPIC}-1 is offline: {data}/{TOPIC}-1 is gone" not in logged(broker):
+                    raise AssertionError(f"it is not said\n{broker.log_tail()}")
+                equal((data / f"{TOPIC}-1").exists(), False, "the directory")
+                equal(client.create("new", 1), NONE, "a new topic")
+            no_panic(broker)
+            broker.stop()
+    checked["cases"] += 1
+
+
 # ---- file systems ----
 
 
@@ -703,6 +730,7 @@ def main():
             "missing_metadata": lambda: missing_metadata(folder, pristine),
             "foreign_files": lambda: foreign_files(folder, pristine),
             "wrong_owner": lambda: wrong_owner(folder, pristine),
+            "missing_partition": lambda: missing_partition(folder, pristine),
             "lost_directory": lambda: lost_directory(folder, pristine),
         }
         for kind in ("ext4", "xfs"):

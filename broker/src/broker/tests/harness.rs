@@ -2,7 +2,7 @@
 
 use crate::broker::{Broker, Parts, Stage};
 use crate::calls::Mesh;
-use crate::cluster::{Controller, DataDirs, MetadataLog, PartitionRecord, Record};
+use crate::cluster::{Controller, DataDirs, Disks, MetadataLog, PartitionRecord, Record};
 use crate::config::{BrokerConfig, Settings, Source};
 use crate::net::ConnectionQuotas;
 use ringlog_engine::io::host::{Host, IoChoice};
@@ -150,8 +150,8 @@ pub(super) async fn start(brokers: Vec<Broker>, data: PathBuf, mut topics: Vec<R
         let broker = publisher.clone();
         Box::pin(async move { broker.publish(image).await }) as Pin<Box<dyn Future<Output = ()>>>
     });
-    let usable = Box::new(|_| true);
-    let controller = Controller::start(&io, config, dirs.clone(), opened, publish, usable).await.unwrap();
+    let disks = Disks { usable: Box::new(|_| true), all_open: Box::new(|| true) };
+    let controller = Controller::start(&io, config, dirs.clone(), opened, publish, disks).await.unwrap();
     first.use_directories(dirs).await;
     first.publish(controller.image()).await;
     first.lead_cluster(move |request| {

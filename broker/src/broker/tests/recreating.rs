@@ -1,7 +1,7 @@
 //! A topic made anew under a former name, on a disk that crashes: the directory is the new one's, or nobody's.
 
 use super::client::batch;
-use crate::broker::identity::{claim, remove_leftovers};
+use crate::broker::identity::{Before, claim, remove_leftovers};
 use crate::cluster::{DataDir, DataDirs, PartitionState, Topic};
 use ringlog_engine::batch::Header;
 use ringlog_engine::io::DirId;
@@ -22,6 +22,8 @@ struct Known {
     /// Its records that were acknowledged as durable.
     durable: Cell<i64>,
     opened: Cell<u64>,
+    /// The last topic that had a directory of its own.
+    claimed: Cell<Option<u8>>,
 }
 
 /// Opens the topic that has the name, looks whose records are in it, appends, deletes it and makes the next one.
@@ -35,7 +37,9 @@ async fn process(shard: Shard, known: Rc<Known>) {
     loop {
         let topic = known.topic.get();
         let place = LogDir { dir: DirId(0), path: "/data/t-0".into() };
-        claim(&io, &place, Uuid([topic + 1; 16]), |found| found.0[0] <= topic).await.expect("claim");
+        let before = if known.claimed.get() == Some(topic) { Before::Opened } else { Before::PerhapsNever };
+        claim(&io, &place, Uuid([topic + 1; 16]), before, |found| found.0[0] <= topic).await.expect("claim");
+        known.claimed.set(Some(topic));
         let opening = Box::pin(Log::open(&shard, place, LogConfig::default(), &cache));
         let (log, _) = opening.await.expect("open");
         let end = log.marks().log_end;
@@ -119,10 +123,9 @@ fn what_a_deletion_left_is_removed_or_known() {
     };
     let claim_as = |sim: &mut Sim, topic: Uuid, not_removed: BTreeSet<[u8; 16]>| {
         let io = io.clone();
-        sim.run(
-            actor,
-            async move { claim(&io, &place(), topic, |found| not_removed.contains(&found.0)).await },
-        )
+        sim.run(actor, async move {
+            claim(&io, &place(), topic, Before::PerhapsNever, |found| not_removed.contains(&found.0)).await
+        })
     };
     assert_eq!(claim_as(&mut sim, old, BTreeSet::new()).expect("it is free"), None);
     sim.fail_once(machine, OpKind::Rename, 0, 5);
@@ -133,4 +136,24 @@ fn what_a_deletion_left_is_removed_or_known() {
     assert!(aside.to_string_lossy().ends_with("-stray"), "{}", aside.display());
     assert_eq!(start(&mut sim), BTreeSet::new());
     assert_eq!(claim_as(&mut sim, new, BTreeSet::new()).expect("its own"), None);
+}
+
+#[test]
+fn a_directory_that_was_there_is_not_made_anew() {
+    let mut sim = Sim::new(0);
+    let machine = sim.add_machine();
+    sim.add_disk(machine, DirId(0), "/data");
+    let actor = sim.start(machine, ShardId(0));
+    let io = sim.shard(actor).io().clone();
+    sim.run(actor, async move {
+        let place = LogDir { dir: DirId(0), path: "/data/t-0".into() };
+        let claim_after = async |before| claim(&io, &place, Uuid([1; 16]), before, |_| false).await;
+        let why = claim_after(Before::Opened).await.expect_err("it is gone").to_string();
+        assert!(why.starts_with("/data/t-0 is gone"), "{why}");
+        assert!(io.list(DirId(0), "/data".into()).await.expect("list").is_empty());
+        claim_after(Before::PerhapsNever).await.expect("its creation was cut short");
+        claim_after(Before::Opened).await.expect("it is there");
+        io.unlink(DirId(0), "/data/t-0/partition.metadata".into()).await.expect("unlink");
+        claim_after(Before::Opened).await.expect("the directory was made by hand");
+    });
 }
