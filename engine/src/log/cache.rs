@@ -2,6 +2,7 @@
 
 use super::Offset;
 use super::arenas::Arenas;
+use super::config::SharedConfigs;
 use super::debt::Debt;
 use crate::io::buf::{aligned, aligned_past};
 use crate::limits::{BLOCK, SCAN_DEBT_MAX};
@@ -12,7 +13,7 @@ use std::rc::{Rc, Weak};
 
 /// A shard's budget for the newest batches of all its logs. The oldest go first, whichever log they are of.
 #[derive(Clone)]
-pub struct Cache(Rc<RefCell<Inner>>, Debt);
+pub struct Cache(Rc<RefCell<Inner>>, Debt, SharedConfigs);
 
 struct Inner {
     bytes_max: usize,
@@ -49,13 +50,19 @@ impl Cache {
                 queue: VecDeque::new(),
             })),
             Debt::new(SCAN_DEBT_MAX),
+            SharedConfigs::default(),
         )
     }
 
     /// The same, with another bound of what recovery would have to scan of the logs that share it: for those who write little, and
     /// want to see checkpoints.
     pub fn with_scan_debt(self, bytes_max: u64) -> Self {
-        Self(self.0, Debt::new(bytes_max))
+        Self(self.0, Debt::new(bytes_max), self.2)
+    }
+
+    /// The settings that the same logs share.
+    pub(super) fn configs(&self) -> &SharedConfigs {
+        &self.2
     }
 
     /// What the same logs would have to scan in a recovery.

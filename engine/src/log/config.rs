@@ -1,7 +1,32 @@
 //! What a log is told about itself: Kafka's topic settings that matter to storage, typed.
 
 use crate::limits::CHECKPOINT_BYTES;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::Duration;
+
+/// Settings of one shard's logs, of which most have the same: a copy for each would take 0.2 KB. Only of the newest few is it known that they
+/// are shared; more have a copy of their own.
+#[derive(Clone, Default)]
+pub(super) struct SharedConfigs(Rc<RefCell<VecDeque<Rc<LogConfig>>>>);
+
+/// So many different settings are compared at each log's opening, at most.
+const SHARED_MAX: usize = 8;
+
+impl SharedConfigs {
+    /// These settings, shared with the logs that have the same.
+    pub(super) fn share(&self, config: LogConfig) -> Rc<LogConfig> {
+        let mut known = self.0.borrow_mut();
+        if let Some(same) = known.iter().find(|known| ***known == config) {
+            return same.clone();
+        }
+        let config = Rc::new(config);
+        known.push_front(config.clone());
+        known.truncate(SHARED_MAX);
+        config
+    }
+}
 
 /// A log's settings; [`super::Log::configure`] changes them while it is open.
 #[derive(Debug, Clone, PartialEq)]

@@ -39,6 +39,9 @@ impl Epochs {
             return;
         }
         self.entries.retain(|entry| entry.start < start);
+        // An epoch begins once a start: room for more would lie idle in thousands of logs.
+        self.entries.shrink_to(self.entries.len() + 1);
+        self.entries.reserve_exact(1);
         self.entries.push(Entry { epoch, start });
     }
 

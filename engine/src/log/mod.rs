@@ -133,7 +133,7 @@ struct Inner {
 }
 
 struct State {
-    config: LogConfig,
+    config: Rc<LogConfig>,
     marks: Marks,
     /// By base offset; the last one is the active one. Never empty.
     segments: BTreeMap<Offset, Box<Segment>>,
@@ -238,12 +238,12 @@ impl Log {
 
     /// Its settings.
     pub fn config(&self) -> LogConfig {
-        self.0.state.borrow().config.clone()
+        LogConfig::clone(&self.0.state.borrow().config)
     }
 
     /// Changes its settings, from the next append on.
     pub fn configure(&self, config: LogConfig) {
-        self.0.state.borrow_mut().config = config;
+        self.0.state.borrow_mut().config = self.0.cache.configs().share(config);
     }
 
     /// Where its files are.

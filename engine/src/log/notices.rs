@@ -42,9 +42,16 @@ type Listener = Rc<dyn Fn(Notice)>;
 #[derive(Default)]
 pub(super) struct Notices {
     listener: RefCell<Option<Listener>>,
-    waiting: RefCell<Vec<Notice>>,
+    /// Most logs never have anything to tell.
+    kept: RefCell<Option<Box<Kept>>>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// What nobody has listened to yet.
+    waiting: Vec<Notice>,
     /// Damage that has been told.
-    told: RefCell<BTreeSet<(PathBuf, u64)>>,
+    told: BTreeSet<(PathBuf, u64)>,
 }
 
 impl Log {
@@ -52,7 +59,8 @@ impl Log {
     pub fn on_notice(&self, listener: impl Fn(Notice) + 'static) {
         let notices = &self.0.notices;
         *notices.listener.borrow_mut() = Some(Rc::new(listener));
-        let waiting = std::mem::take(&mut *notices.waiting.borrow_mut());
+        let kept = |kept: &mut Box<Kept>| std::mem::take(&mut kept.waiting);
+        let waiting = notices.kept.borrow_mut().as_mut().map(kept).unwrap_or_default();
         waiting.into_iter().for_each(|notice| notices.tell(notice));
     }
 
@@ -60,7 +68,8 @@ impl Log {
     pub(super) fn damaged(&self, file: &Path, pos: u64, what: &'static str) {
         let notices = &self.0.notices;
         let new = {
-            let mut told = notices.told.borrow_mut();
+            let mut kept = notices.kept.borrow_mut();
+            let told = &mut kept.get_or_insert_default().told;
             told.len() < TOLD_MAX && told.insert((file.into(), pos))
         };
         if new {
@@ -76,7 +85,7 @@ impl Notices {
             Some(listener) => listener(notice),
             // Who comes later sees for himself.
             None if matches!(notice, Notice::NoSpace) => {}
-            None => self.waiting.borrow_mut().push(notice),
+            None => self.kept.borrow_mut().get_or_insert_default().waiting.push(notice),
         }
     }
 }

@@ -136,7 +136,7 @@ impl Log {
         let active = segments.last_key_value().expect("recovery leaves a segment").1;
         let tail = Tail::new(active.base, active.size, &partial, end);
         let state = State {
-            config,
+            config: cache.configs().share(config),
             marks,
             segments,
             tails: VecDeque::from([tail]),

@@ -1,15 +1,16 @@
 //! What tasks of one shard wait for: events, values that move, budgets. None of it leaves the shard.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// Something that happens again and again; whoever waits is woken by the next time.
-#[derive(Clone, Default)]
-pub struct Event(Rc<EventInner>);
+/// Something that happens again and again; whoever waits is woken by the next time. Takes memory once somebody has waited: of ten thousand
+/// logs, most have things for which nobody ever does.
+#[derive(Default)]
+pub struct Event(OnceCell<Rc<EventInner>>);
 
 #[derive(Default)]
 struct EventInner {
@@ -25,11 +26,22 @@ struct Waiters {
     free: Vec<usize>,
 }
 
+impl Clone for Event {
+    fn clone(&self) -> Self {
+        Self(self.inner().clone().into())
+    }
+}
+
 impl Event {
+    fn inner(&self) -> &Rc<EventInner> {
+        self.0.get_or_init(Rc::default)
+    }
+
     /// Wakes all that wait now.
     pub fn notify(&self) {
-        self.0.times.set(self.0.times.get() + 1);
-        let waiters = self.0.waiters.take();
+        let Some(inner) = self.0.get() else { return };
+        inner.times.set(inner.times.get() + 1);
+        let waiters = inner.waiters.take();
         for waiter in waiters.places.into_iter().flatten() {
             waiter.wake();
         }
@@ -38,12 +50,13 @@ impl Event {
     /// How many wait now.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
-        self.0.waiters.borrow().places.iter().flatten().count()
+        self.inner().waiters.borrow().places.iter().flatten().count()
     }
 
     /// Waits for the next [`Event::notify`] after this call (not after the first poll).
     pub fn next(&self) -> Next {
-        Next { event: self.0.clone(), seen: self.0.times.get(), place: None }
+        let event = self.inner().clone();
+        Next { seen: event.times.get(), event, place: None }
     }
 }
 
@@ -135,12 +148,13 @@ impl<T: Copy + 'static> Watch<T> {
     }
 }
 
-/// A budget that tasks take from and give back to, first come first served.
-#[derive(Clone)]
-pub struct Credits(Rc<CreditsInner>);
+/// A budget that tasks take from and give back to, first come first served. Takes memory once something has been taken.
+pub struct Credits {
+    total: usize,
+    inner: OnceCell<Rc<CreditsInner>>,
+}
 
 struct CreditsInner {
-    total: usize,
     left: Cell<usize>,
     queue: RefCell<VecDeque<Rc<Claim>>>,
 }
@@ -151,35 +165,47 @@ struct Claim {
     waiter: RefCell<Option<Waker>>,
 }
 
+impl Clone for Credits {
+    fn clone(&self) -> Self {
+        Self { total: self.total, inner: self.inner().clone().into() }
+    }
+}
+
 impl Credits {
     /// A full budget.
     pub fn new(total: usize) -> Self {
-        Self(Rc::new(CreditsInner { total, left: Cell::new(total), queue: RefCell::default() }))
+        Self { total, inner: OnceCell::new() }
+    }
+
+    fn inner(&self) -> &Rc<CreditsInner> {
+        let full = || Rc::new(CreditsInner { left: Cell::new(self.total), queue: RefCell::default() });
+        self.inner.get_or_init(full)
     }
 
     /// What is left.
     pub fn left(&self) -> usize {
-        self.0.left.get()
+        self.inner.get().map_or(self.total, |inner| inner.left.get())
     }
 
     /// What is taken.
     pub fn taken(&self) -> usize {
-        self.0.total - self.0.left.get()
+        self.total - self.left()
     }
 
     /// Whether somebody waits for a part of it.
     pub fn is_short(&self) -> bool {
-        !self.0.queue.borrow().is_empty()
+        self.inner.get().is_some_and(|inner| !inner.queue.borrow().is_empty())
     }
 
     /// Takes at once, or not at all; never overtakes those who wait.
     pub fn try_take(&self, amount: usize) -> Option<Permit> {
-        let amount = amount.min(self.0.total);
-        if !self.0.queue.borrow().is_empty() || self.0.left.get() < amount {
+        let amount = amount.min(self.total);
+        let inner = self.inner();
+        if !inner.queue.borrow().is_empty() || inner.left.get() < amount {
             return None;
         }
-        self.0.left.set(self.0.left.get() - amount);
-        Some(Permit { credits: self.clone(), amount })
+        inner.left.set(inner.left.get() - amount);
+        Some(Permit { credits: inner.clone(), amount })
     }
 
     /// Waits for its turn and takes. More than the whole budget counts as the whole budget.
@@ -187,25 +213,28 @@ impl Credits {
         if let Some(permit) = self.try_take(amount) {
             return permit;
         }
-        let amount = amount.min(self.0.total);
+        let amount = amount.min(self.total);
         let claim = Rc::new(Claim { amount, granted: Cell::new(false), waiter: RefCell::default() });
-        self.0.queue.borrow_mut().push_back(claim.clone());
-        Waiting { credits: self.clone(), claim }.await
+        let credits = self.inner().clone();
+        credits.queue.borrow_mut().push_back(claim.clone());
+        Waiting { credits, claim }.await
     }
+}
 
+impl CreditsInner {
     fn give(&self, amount: usize) {
-        self.0.left.set(self.0.left.get() + amount);
+        self.left.set(self.left.get() + amount);
         self.grant();
     }
 
     fn grant(&self) {
         loop {
-            let mut queue = self.0.queue.borrow_mut();
+            let mut queue = self.queue.borrow_mut();
             let Some(first) = queue.front() else { return };
-            if first.amount > self.0.left.get() {
+            if first.amount > self.left.get() {
                 return;
             }
-            self.0.left.set(self.0.left.get() - first.amount);
+            self.left.set(self.left.get() - first.amount);
             let claim = queue.pop_front().expect("just seen");
             drop(queue);
             claim.granted.set(true);
@@ -217,7 +246,7 @@ impl Credits {
 }
 
 struct Waiting {
-    credits: Credits,
+    credits: Rc<CreditsInner>,
     claim: Rc<Claim>,
 }
 
@@ -240,9 +269,9 @@ impl Drop for Waiting {
             self.credits.give(self.claim.amount);
             return;
         }
-        let before = self.credits.0.queue.borrow().len();
-        self.credits.0.queue.borrow_mut().retain(|claim| !Rc::ptr_eq(claim, &self.claim));
-        if self.credits.0.queue.borrow().len() < before {
+        let before = self.credits.queue.borrow().len();
+        self.credits.queue.borrow_mut().retain(|claim| !Rc::ptr_eq(claim, &self.claim));
+        if self.credits.queue.borrow().len() < before {
             // A smaller claim may have waited behind this one.
             self.credits.grant();
         }
@@ -251,7 +280,7 @@ impl Drop for Waiting {
 
 /// A part of a budget, given back when dropped.
 pub struct Permit {
-    credits: Credits,
+    credits: Rc<CreditsInner>,
     amount: usize,
 }
 
