@@ -8,6 +8,7 @@ mod cleaning;
 mod closing;
 mod coordinating;
 mod identity;
+mod journals;
 mod keeping;
 mod loads;
 mod offline;
@@ -39,6 +40,7 @@ use crate::partition::{Acks, Appending, Partition, PartitionId, Waiter};
 use crate::share;
 use bytes::{Bytes, BytesMut};
 use coordinating::{Coordinators, Questions};
+use journals::Journals;
 use keeping::Keepers;
 use loads::Loads;
 use offline::OfflineParts;
@@ -70,6 +72,7 @@ struct Inner {
     /// What the broker was started with, and what was set since.
     settings: RefCell<Arc<Settings>>,
     dirs: RefCell<Option<Arc<DataDirs>>>,
+    journals: RefCell<Rc<Journals>>,
     cache: Cache,
     image: RefCell<Arc<Image>>,
     /// What topics run with, by what was set on them: of ten thousand, most have nothing of their own.
@@ -200,6 +203,7 @@ impl Broker {
             settings: RefCell::new(Arc::new(parts.config.settings.clone())),
             config: parts.config,
             dirs: RefCell::new(None),
+            journals: RefCell::default(),
             cache: parts.cache,
             image: RefCell::default(),
             topic_configs: RefCell::default(),
@@ -526,8 +530,13 @@ impl Broker {
                     .collect();
                 Box::pin(std::future::ready(Answer::EpochEnds(ends)))
             }
-            Call::Directories(dirs) => {
+            Call::Directories(dirs, left) => {
+                self.open_journals(&dirs, left);
                 *self.0.dirs.borrow_mut() = Some(dirs);
+                done()
+            }
+            Call::BeginJournals(dirs) => {
+                self.0.journals.borrow().begin(&dirs);
                 done()
             }
             Call::Apply(image) => {

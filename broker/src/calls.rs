@@ -11,11 +11,12 @@ use crate::net::NewConnection;
 use crate::partition::{Acks, AppendRefusal, EpochEnd, Found, Offset, PartitionId, Read, Reader, Sought};
 use crate::share::{StateKey, StateRequest};
 use bytes::Bytes;
-use ringlog_engine::log::KnownProducer;
+use ringlog_engine::io::DirId;
+use ringlog_engine::log::{KnownProducer, Left};
 use ringlog_engine::shard;
 use ringlog_wire::ErrorCode;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Mailboxes between the broker's shards.
@@ -53,8 +54,10 @@ pub enum Call {
     Seek(Vec<Seek>),
     /// Where epochs end: [`Answer::EpochEnds`], in the same order.
     EpochEnds(Vec<EpochQuery>),
-    /// These are the broker's data directories: [`Answer::Done`]. Comes before the first image.
-    Directories(Arc<DataDirs>),
+    /// These are the broker's data directories, and what journals hold of the logs in them: [`Answer::Done`]. Comes before the first image.
+    Directories(Arc<DataDirs>, Arc<Mutex<Left>>),
+    /// The journals of these data directories may be written: [`Answer::Done`].
+    BeginJournals(Vec<DirId>),
     /// The image has changed: [`Answer::Done`] when the shard has opened and closed what it owns.
     Apply(Arc<Image>),
     /// This is offline: [`Answer::Done`].

@@ -215,6 +215,7 @@ pub async fn lead(broker: &Broker) -> Result<(), ServeError> {
         .map_err(|error| ServeError(error.to_string()))?;
     broker.publish(controller.image()).await;
     broker.sync_directories(&dirs).await;
+    broker.begin_journals(&dirs).await;
     // Where that fails it is said; the next start tries again.
     controller.handle(Request::NoteOpened).await;
     broker.lead_cluster(move |request| {

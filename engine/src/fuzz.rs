@@ -5,7 +5,9 @@
 mod formats;
 mod recovery;
 
-pub use formats::{batch, checkpoint, epochs, offset_index, producers, time_index, transaction_index};
+pub use formats::{
+    batch, checkpoint, epochs, journal, offset_index, producers, time_index, transaction_index,
+};
 pub use recovery::recovery;
 
 #[cfg(test)]
@@ -19,6 +21,7 @@ mod tests {
     #[test]
     fn what_fuzzers_have_found_holds() {
         replay("batch", super::batch);
+        replay("journal", super::journal);
         replay("offset_index", super::offset_index);
         replay("time_index", super::time_index);
         replay("checkpoint", super::checkpoint);

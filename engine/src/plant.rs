@@ -78,6 +78,14 @@ pub enum Plant {
     SkipTheSyncOfASwap,
     /// A log that is emptied is said to be in order before its directory is synced.
     ClearWithoutSyncingTheDirectory,
+    /// A half of the journal is written again before all logs have what is in it.
+    ReuseTheJournalEarly,
+    /// A log is opened without what the journal has of it.
+    SkipTheReplay,
+    /// A truncation does not make void what the journal has of the log.
+    ReplayOverATruncation,
+    /// A checkpoint says that the log's file has what only the journal has.
+    CheckpointPastTheFile,
 }
 
 /// Chooses the bug of this thread; `None`: the code is as it should be.

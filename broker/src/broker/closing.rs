@@ -45,6 +45,7 @@ impl Broker {
         }
         self.all_closed().await;
         self.sync_all(&durable).await;
+        self.close_journals().await;
         self.0.stage.set(Stage::Closed);
     }
 

@@ -8,7 +8,7 @@ use crate::config::ConnectionLimits;
 use crate::group::OFFSETS_TOPIC;
 use crate::partition::{Lead, Partition, PartitionId, log_config};
 use crate::share::STATE_TOPIC;
-use ringlog_engine::log::{Log, LogConfig, LogDir, OpenError, Recovered};
+use ringlog_engine::log::{Log, LogConfig, LogDir, LogId, OpenError, Recovered};
 use ringlog_engine::shard::ShardId;
 use ringlog_wire::Uuid;
 use std::collections::BTreeSet;
@@ -88,10 +88,14 @@ impl Broker {
         }
     }
 
-    /// Tells every shard the data directories.
+    /// Tells every shard the data directories, and what journals hold of the logs in them.
     pub async fn use_directories(&self, dirs: Arc<DataDirs>) {
+        let (left, unread) = self.read_journals(&dirs).await;
         for shard in 0..self.shards() {
-            self.ask(ShardId(shard), Call::Directories(dirs.clone())).await;
+            self.ask(ShardId(shard), Call::Directories(dirs.clone(), left.clone())).await;
+        }
+        for dir in unread {
+            self.go_offline(Offline::Directory(dir));
         }
     }
 
@@ -262,11 +266,17 @@ impl Broker {
             eprintln!("a directory of another topic named {} was moved to {}", topic.name, stray.display());
         }
         let (shard, cache) = (&self.0.shard, &self.0.cache);
+        let journals = self.0.journals.borrow().clone();
+        let id = LogId { topic: topic.id.0, index };
+        let journaled = journals.of(&place, id);
         let opened = match is_new {
-            true => Log::open(shard, place, config, cache).await,
+            true => Log::open_journaled(shard, place, config, cache, journaled).await,
             // They are opened when the broker starts, all of them.
-            false => Log::open_among_many(shard, place, config, cache).await,
+            false => Log::open_among_many(shard, place, config, cache, journaled).await,
         };
+        if opened.is_ok() {
+            journals.opened(id);
+        }
         opened.map_err(Unopened::Log)
     }
 

@@ -160,6 +160,12 @@ pub const BROKER_KEYS: &[BrokerKey] = &[
         "ringlog's own: how shards reach the kernel: `uring`, or `poll` where io_uring is refused; `auto` finds out.",
     ),
     key(
+        "journal.bytes",
+        LONG_FROM_ZERO,
+        "16777216",
+        "ringlog's own: what each shard's journal of small batches takes in each data directory, in bytes; 0 for none. It is made when it is first wanted.",
+    ),
+    key(
         "listeners",
         Kind::List(&[]),
         "PLAINTEXT://127.0.0.1:9092",

@@ -67,6 +67,8 @@ pub struct BrokerConfig {
     pub replies_bytes_budget: usize,
     /// Memory for the tail caches, in bytes, over all shards.
     pub cache_bytes: usize,
+    /// What each shard's journal in each data directory takes, in bytes; 0 for none.
+    pub journal_bytes: u64,
     /// The most one fetch returns, in bytes.
     pub fetch_bytes_max: usize,
     /// Fetch sessions kept, over all shards.
@@ -162,6 +164,7 @@ impl BrokerConfig {
             requests_bytes_budget,
             replies_bytes_budget: number(&settings, "queued.max.reply.bytes"),
             cache_bytes: number(&settings, "cache.bytes"),
+            journal_bytes: number(&settings, "journal.bytes"),
             fetch_bytes_max: number(&settings, "fetch.max.bytes"),
             fetch_sessions_max: number(&settings, "max.incremental.fetch.session.cache.slots"),
             connection_idle_ms: u64::try_from(number::<i64>(&settings, "connections.max.idle.ms")).ok(),

@@ -10,7 +10,7 @@ use crate::cluster::{DataDirs, Image, METADATA_FILE, MetadataLog};
 use bytes::Bytes;
 use ringlog_engine::io::host::{Host, IoChoice};
 use ringlog_engine::io::{DirId, Io, small_file};
-use ringlog_engine::log::{self, Cache, Log, LogConfig, LogDir};
+use ringlog_engine::log::{self, Cache, Journaled, Left, Log, LogConfig, LogDir, LogId};
 use ringlog_engine::shard::{Executor, Shard, ShardId};
 use ringlog_wire::Uuid;
 use std::collections::BTreeMap;
@@ -60,6 +60,11 @@ async fn give(shard: Shard, paths: &[PathBuf]) -> Result<Returned, MoveError> {
     let mut returned = Returned { cluster_id: dirs.cluster_id.clone(), node_id, ..Returned::default() };
     let cluster = cluster(&image, node_id, &mut returned.notes);
 
+    let mut left = Left::default();
+    for data in &dirs.dirs {
+        let read = left.read(io, data.dir, &data.path).await;
+        read.map_err(MoveError::io("read the journals of", &data.path))?;
+    }
     let mut refused = Vec::new();
     let mut places = Vec::new();
     // By directory: where each log starts and ends.
@@ -73,7 +78,9 @@ async fn give(shard: Shard, paths: &[PathBuf]) -> Result<Returned, MoveError> {
                 continue;
             };
             let place = LogDir { dir: dir.dir, path: dir.path.join(&name) };
-            match settle(&shard, &place).await {
+            let id = LogId { topic: topic.id.0, index };
+            let journaled = Journaled { journal: None, id, left: left.of(id) };
+            match settle(&shard, &place, journaled).await {
                 Ok((start, end)) => {
                     let at = usize::from(dir.dir.0);
                     starts[at].insert((topic.name.to_string(), index), start);
@@ -90,6 +97,10 @@ async fn give(shard: Shard, paths: &[PathBuf]) -> Result<Returned, MoveError> {
     returned.topics = image.topics().len();
     returned.partitions = places.len();
 
+    for data in &dirs.dirs {
+        let removed = Left::remove(io, data.dir, &data.path).await;
+        removed.map_err(MoveError::io("remove the journals of", &data.path))?;
+    }
     for place in &places {
         let forgotten = log::forget_checkpoint(io, place).await;
         forgotten.map_err(|error| MoveError::directory(&place.path, error.to_string()))?;
@@ -142,8 +153,9 @@ fn refuse_kafkas_own(dirs: &DataDirs) -> Result<(), MoveError> {
 }
 
 /// Recovers a partition and stops it. Returns where it starts and ends.
-async fn settle(shard: &Shard, place: &LogDir) -> Result<(i64, i64), Words> {
-    let (log, _) = Log::open(shard, place.clone(), LogConfig::default(), &Cache::new(1 << 20)).await?;
+async fn settle(shard: &Shard, place: &LogDir, journaled: Journaled<'_>) -> Result<(i64, i64), Words> {
+    let (config, cache) = (LogConfig::default(), Cache::new(1 << 20));
+    let (log, _) = Log::open_journaled(shard, place.clone(), config, &cache, journaled).await?;
     let marks = log.marks();
     log.close().await?;
     Ok((marks.log_start, marks.log_end))

@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) retains: bool,
     /// There is a compacted topic, whose configs change.
     pub(crate) compacts: bool,
+    /// Bytes of each journal; 0: none.
+    pub(crate) journal: u64,
     /// One in this many pieces on the network resets its connection; 0: none.
     pub(crate) resets: u64,
     pub(crate) lives: Vec<Life>,
@@ -72,6 +74,7 @@ impl Plan {
         // Of its own, so that the seeds of former plans stay what they were.
         let mut fullness = Random::new(seed ^ 0x6675_6c6c);
         let mut upkeep = Random::new(seed ^ 0x7570_6b65);
+        let mut journals = Random::new(seed ^ 0x6a6f_7572);
         for life in &mut lives {
             life.full = life.fault.is_none() && fullness.one_in(8);
         }
@@ -88,6 +91,7 @@ impl Plan {
             deletes: random.one_in(3),
             retains: upkeep.one_in(4),
             compacts: upkeep.one_in(4),
+            journal: [0, 48 << 10, 128 << 10, 1 << 20][journals.index(4)],
             resets: if random.one_in(3) { 200 } else { 0 },
             groups: usize::try_from(count(&mut random, 0, 2)).unwrap(),
             lives,
@@ -113,6 +117,7 @@ impl Plan {
         with(&|plan| plan.deletes = false);
         with(&|plan| plan.retains = false);
         with(&|plan| plan.compacts = false);
+        with(&|plan| plan.journal = 0);
         with(&|plan| plan.resets = 0);
         with(&|plan| plan.consumers = 0);
         with(&|plan| plan.groups = 0);
@@ -162,13 +167,29 @@ impl Life {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            seed, shards, dirs, topics, partitions, idempotent, plain, consumers, groups, resets, ..
+            seed,
+            shards,
+            dirs,
+            topics,
+            partitions,
+            idempotent,
+            plain,
+            consumers,
+            groups,
+            journal,
+            resets,
+            ..
         } = self;
         write!(f, "seed={seed} shards={shards} dirs={dirs} topics={topics} partitions={partitions} ")?;
         write!(f, "idempotent={idempotent} plain={plain} consumers={consumers} groups={groups} ")?;
         let flag = u8::from;
         write!(f, "admin={} deletes={} ", flag(self.admin), flag(self.deletes))?;
-        write!(f, "retains={} compacts={} resets={resets} lives=", flag(self.retains), flag(self.compacts))?;
+        write!(
+            f,
+            "retains={} compacts={} journal={journal} resets={resets} lives=",
+            flag(self.retains),
+            flag(self.compacts)
+        )?;
         for (at, life) in self.lives.iter().enumerate() {
             let end = match life.end {
                 End::Power => 'p',
@@ -235,6 +256,7 @@ impl FromStr for Plan {
             deletes: value("deletes")? == "1",
             retains: value("retains").is_ok_and(|value| value == "1"),
             compacts: value("compacts").is_ok_and(|value| value == "1"),
+            journal: value("journal").map_or(Ok(0), number)?,
             resets: number(value("resets")?)?,
             lives: lives.map(life).collect::<Result<_, _>>()?,
         })

@@ -24,6 +24,8 @@ const PLANTED: &[(Plant, u64)] = &[
     (Plant::TakeOverAnotherTopicsFolder, 300),
     (Plant::AcknowledgeAllWhenWritten, 30),
     (Plant::AcknowledgeCommitsEarly, 60),
+    (Plant::ReuseTheJournalEarly, 500),
+    (Plant::SkipTheReplay, 100),
 ];
 
 #[test]

@@ -505,6 +505,7 @@ impl World {
             "listeners=PLAINTEXT://127.0.0.1:9092".to_owned(),
             "auto.create.topics.enable=false".to_owned(),
             format!("log.dirs={}", dirs.join(",")),
+            format!("journal.bytes={}", self.plan.journal),
             "offsets.topic.num.partitions=2".to_owned(),
             "group.initial.rebalance.delay.ms=2".to_owned(),
             "group.min.session.timeout.ms=1".to_owned(),

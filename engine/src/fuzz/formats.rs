@@ -102,6 +102,20 @@ pub fn checkpoint(data: &[u8]) {
     fuzzed::checkpoint(&file);
 }
 
+/// A shard's journal, as it is and as the entries of a frame.
+pub fn journal(data: &[u8]) {
+    fuzzed::journal(data);
+    let mut frame = b"RJL1\0\0\0\0".to_vec();
+    frame.extend([0; 20]);
+    frame.extend((32 + data.len() as u32).to_be_bytes());
+    frame.extend(data);
+    let crc = crc_fast::crc32_iscsi(&frame[8..]);
+    frame[4..8].copy_from_slice(&crc.to_be_bytes());
+    // The first of two halves.
+    frame.resize(2 * frame.len(), 0);
+    fuzzed::journal(&frame);
+}
+
 /// A snapshot of producers, as it is and as the body of one; the first bytes make a batch that is checked against it.
 pub fn producers(data: &[u8]) {
     let Some((header, rest)) = data.split_first_chunk::<HEADER_LEN>() else { return };

@@ -103,7 +103,7 @@ impl Log {
             }
         }
         state.took(&header, as_leader.now);
-        self.start_writer(state);
+        self.write_soon(state);
         Ok(Appended {
             base_offset: header.base_offset,
             last_offset: header.last_offset(),
@@ -155,7 +155,7 @@ impl Log {
             state.took(header, now);
             at += len;
         }
-        self.start_writer(state);
+        self.write_soon(state);
         let sync_first = state.wants_sync_first(last_offset);
         Ok(Appended { base_offset, last_offset, duplicate: false, log_append_time: None, sync_first })
     }

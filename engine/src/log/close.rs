@@ -135,12 +135,11 @@ impl Log {
         Ok(file)
     }
 
-    /// Waits until nothing is on its way: all placed is written and durable, all segments but the active one are sealed, no step
+    /// Waits until nothing is on its way: all placed is written and durable in the log's files, all segments but the active one are sealed, no step
     /// of space is being prepared and no checkpoint is being written.
     pub(super) async fn settle(&self) -> Result<(), LogFailed> {
         let end = self.marks().log_end;
-        self.wait_written(end).await?;
-        self.wait_durable(end).await?;
+        self.wait_filed_durably(end).await?;
         self.idle().await;
         self.failed().map_or(Ok(()), Err)
     }

@@ -2,11 +2,13 @@
 
 use super::checkpoint::Checkpoint;
 use super::epochs::Epochs;
+use super::journal::Left;
 use super::offset_index::OffsetIndex;
 use super::producers::Producers;
 use super::time_index::TimeIndex;
 use super::{Offset, transactions};
 use crate::batch::Header;
+use bytes::Bytes;
 
 pub(crate) fn offset_index(base: Offset, bytes: &[u8]) {
     let Some(index) = OffsetIndex::decode(base, bytes) else { return };
@@ -36,6 +38,13 @@ pub(crate) fn time_index(base: Offset, bytes: &[u8]) {
 pub(crate) fn checkpoint(bytes: &[u8]) {
     let Some(checkpoint) = Checkpoint::decode(bytes) else { return };
     assert_eq!(Checkpoint::decode(&checkpoint.encode()), Some(checkpoint));
+}
+
+pub(crate) fn journal(bytes: &[u8]) {
+    let mut left = Left::default();
+    left.add(&Bytes::copy_from_slice(bytes));
+    let kept: usize = left.logs().flat_map(|log| left.of(log)).map(|batches| batches.len()).sum();
+    assert!(kept <= bytes.len(), "what is left of logs lies in the journal");
 }
 
 pub(crate) fn producers(bytes: &[u8], batch: Option<Header>) {

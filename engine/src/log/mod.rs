@@ -11,6 +11,8 @@
 //! - The *writer* takes everything placed so far as one write of whole 4 KiB blocks. It exists while there is
 //!   something to write. At most one write of a log is in flight, so no older copy of its last block can land
 //!   over a newer one.
+//! - What is little goes to the shard's *journal* instead, if it has one, in one write with that of other logs, and to the log's file
+//!   later ([`journal`]): `written` and `durable` may then pass what the file holds.
 //! - The *syncer* exists while somebody waits for the durable mark. A sync covers what was written when it was submitted;
 //!   writes go on meanwhile, for the next one.
 //!
@@ -37,6 +39,8 @@ mod files;
 mod follow;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzed;
+mod journal;
+mod journaling;
 mod locating;
 mod marks;
 mod notices;
@@ -67,11 +71,12 @@ pub use config::{Durability, LogConfig, TimestampType};
 pub use epochs::EpochEnd;
 pub use error::{AppendError, LogFailed, OpenError, ReadError};
 pub use follow::{Answer, Ask, FollowError, Follower, Taken, refusal};
+pub use journal::{Journal, JournalLimits, Left, LogId};
 pub use marks::Marks;
 pub use notices::{Damage, Notice};
 pub use producers::KnownProducer;
 pub use read::{ReadLimit, ReadPart, ReadParts};
-pub use recovery::Recovered;
+pub use recovery::{Journaled, Recovered};
 pub use survey::{Survey, SurveyError, forget_checkpoint, survey, take_over};
 pub use time::TimedOffset;
 pub use transactions::AbortedTransaction;
@@ -84,6 +89,7 @@ use cache::Chunks;
 use checkpoint::OnDisk;
 use cleaning::Cleaning;
 use epochs::Epochs;
+use journal::WeakJournal;
 use marks::Waiters;
 use notices::Notices;
 use producers::Producers;
@@ -128,6 +134,7 @@ struct Inner {
     /// One is held by who reads files, all of them while segments are replaced.
     reading: Credits,
     notices: Notices,
+    journal: Option<(WeakJournal, LogId)>,
     /// Never borrowed across an await.
     state: RefCell<State>,
 }
@@ -151,6 +158,18 @@ struct State {
     durable_waiters: Waiters,
     /// Somebody wants the durable mark here.
     durable_wanted: Offset,
+    /// Everything below is written in the log's own files; what is not lies in the journal, or is not written yet.
+    filed: Offset,
+    /// Everything below is on stable storage in the log's own files.
+    filed_durable: Offset,
+    /// Somebody wants that here.
+    filed_wanted: Offset,
+    /// Where the durable mark will be when the sync under way has ended.
+    durable_soon: Offset,
+    /// Which generation of the journal the log was last in.
+    journaled_in: Option<u64>,
+    /// The journal's next frame will look here.
+    enlisted: bool,
     /// Files written since their last sync was submitted, and whether each must be synced by itself.
     dirty: Vec<(File, Space)>,
     writer_runs: bool,

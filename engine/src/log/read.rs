@@ -91,6 +91,14 @@ impl Log {
         if let Some(parts) = self.read_memory(from, limit)? {
             return Ok(parts);
         }
+        let limit = ReadLimit { up_to: up_to.min(self.filed_from(from).await), ..limit };
+        if from >= limit.up_to {
+            // It may have been taken back. In a log that has failed it lies where only the next start finds it.
+            let why = self.failed().map(|failed| io::Error::other(failed.to_string()));
+            return why.map_or(Ok(ReadParts::default()), |error| {
+                Err(ReadError::Io { file: self.0.place.path.clone(), error })
+            });
+        }
         let reading = self.0.reading.take(1).await;
         let truncations = self.truncations();
         let result = self.read_files(from, limit, files).await;
@@ -101,6 +109,15 @@ impl Log {
             return Err(ReadError::OutOfRange { log_start, log_end });
         }
         self.judged_read(truncations, result)
+    }
+
+    /// Sees that this offset is in the log's file, and tells up to where all is. A log that has failed lacks what only the journal has.
+    async fn filed_from(&self, offset: Offset) -> Offset {
+        if self.0.state.borrow().filed <= offset {
+            let written = self.marks().written;
+            let _ = self.wait_filed(written).await;
+        }
+        self.0.state.borrow().filed
     }
 
     /// What a read has come to. Damage is told, and a device that cannot be read takes the log offline, as Kafka does it.
@@ -145,11 +162,15 @@ impl Log {
 
     /// Reads from the cache, if it holds the batch that contains `from`.
     fn read_memory(&self, from: Offset, limit: ReadLimit) -> Result<Option<ReadParts>, ReadError> {
-        let Some(first) = self.0.chunks.nth_from(from, 0) else { return Ok(None) };
         let mut parts = ReadParts::default();
+        let Some(first) = self.0.chunks.nth_from(from, 0) else {
+            let found = self.read_unfiled(from, limit, &mut parts)?;
+            return Ok(found.then_some(parts));
+        };
         let mut start = self.place_in_chunk(&first, from);
         let mut chunk = first;
         for n in 1.. {
+            let end = chunk.next_offset;
             let whole = if chunk.rest.is_empty() {
                 self.read_chunk(&chunk, start, from, limit, &mut parts)?
             } else {
@@ -158,11 +179,37 @@ impl Log {
             if !whole {
                 break;
             }
-            let Some(next) = self.0.chunks.nth_from(from, n) else { break };
+            let Some(next) = self.0.chunks.nth_from(from, n) else {
+                self.read_unfiled(end, limit, &mut parts)?;
+                break;
+            };
             chunk = next;
             start = 0;
         }
         Ok(Some(parts))
+    }
+
+    /// Reads, as a copy, what the journal has and the log's file will get: it is little. False if the offset does not lie there.
+    fn read_unfiled(&self, from: Offset, limit: ReadLimit, parts: &mut ReadParts) -> Result<bool, ReadError> {
+        let state = self.0.state.borrow();
+        let Some(tail) = state.tails.iter().find(|tail| tail.unfiled_offsets().contains(&from)) else {
+            return Ok(false);
+        };
+        let (bytes, pos) = tail.unfiled();
+        let indexes = state.segments.get(&tail.segment).and_then(|segment| segment.indexes.as_ref());
+        let near = indexes.map_or(0, |indexes| u64::from(indexes.offsets.lookup(from)));
+        let start = near.saturating_sub(pos) as usize;
+        let at_least_one = limit.at_least_one && parts.bytes == 0;
+        let run = run_of_batches(&bytes[start..], from, limit.up_to, limit.room(parts), at_least_one);
+        let run = run.map_err(|at| ReadError::Corrupt {
+            file: self.log_path(tail.segment),
+            pos: pos + (start + at) as u64,
+            offset: from,
+        })?;
+        if !run.is_empty() {
+            parts.push(Bytes::copy_from_slice(&bytes[start..][run]));
+        }
+        Ok(true)
     }
 
     /// Reads the batches from `start` on that the reader gets; returns whether those were all.
@@ -307,12 +354,18 @@ impl Log {
             if let Some(file) = segment.cached.clone() {
                 return Ok(Some(file));
             }
-            if !segment.sealed {
-                return Ok(segment.blocks.clone());
-            }
             segment.sealed
         };
-        assert!(sealed, "only sealed segments are read through the page cache");
+        if !sealed {
+            // The file may lack what the journal has. In a log that has failed it stays so, and what it does have can be read.
+            let written = self.marks().written;
+            let _ = self.wait_filed(written).await;
+            let state = self.0.state.borrow();
+            if let Some(segment) = state.segments.get(&base).filter(|segment| !segment.sealed) {
+                return Ok(segment.blocks.clone());
+            }
+        }
+        // What is not sealed is written past the page cache, and is not read through it.
         let (file, _) =
             self.0.shard.io().open(self.0.place.dir, self.log_path(base), FileMode::Cached).await?;
         let mut state = self.0.state.borrow_mut();

@@ -9,6 +9,7 @@ use super::files::{
     DELETED, EPOCHS_FILE, GAPS_FILE, LOG, SNAPSHOT, UNFINISHED, opening, read_file, remove_file,
     write_gaps_file,
 };
+use super::journal::{Journal, LogId};
 use super::marks::Marks;
 use super::notices::Damage;
 use super::offset_index::OffsetIndex;
@@ -21,8 +22,9 @@ use super::tail::Tail;
 use super::time_index::TimeIndex;
 use super::transactions::{self, TRANSACTION_INDEX};
 use super::{Cache, Gaps, Inner, Log, LogConfig, LogDir, Offset, READERS_MAX, State};
-use crate::batch;
-use crate::io::{DirEntry, File, FileMode, Io};
+use crate::batch::{self, Header};
+use crate::io::buf::aligned;
+use crate::io::{DirEntry, File, FileMode, Io, Space};
 use crate::limits::BLOCK;
 #[cfg(ringlog_plant)]
 use crate::plant::{self, Plant};
@@ -57,7 +59,18 @@ impl Log {
         config: LogConfig,
         cache: &Cache,
     ) -> Result<(Self, Recovered), OpenError> {
-        Self::open_with(shard, place, config, cache, Syncs::Each).await
+        Self::open_with(shard, place, config, cache, Syncs::Each, None).await
+    }
+
+    /// The same, for a log of which a journal holds something, and which goes on with one.
+    pub async fn open_journaled(
+        shard: &Shard,
+        place: LogDir,
+        config: LogConfig,
+        cache: &Cache,
+        journaled: Journaled<'_>,
+    ) -> Result<(Self, Recovered), OpenError> {
+        Self::open_with(shard, place, config, cache, Syncs::Each, Some(journaled)).await
     }
 
     /// The same, for one of many: the caller has synced the file system before ([`Op::SyncFileSystem`](crate::io::Op)), so that what the last
@@ -68,8 +81,9 @@ impl Log {
         place: LogDir,
         config: LogConfig,
         cache: &Cache,
+        journaled: Journaled<'_>,
     ) -> Result<(Self, Recovered), OpenError> {
-        Self::open_with(shard, place, config, cache, Syncs::Shared).await
+        Self::open_with(shard, place, config, cache, Syncs::Shared, Some(journaled)).await
     }
 
     async fn open_with(
@@ -78,8 +92,10 @@ impl Log {
         config: LogConfig,
         cache: &Cache,
         syncs: Syncs,
+        journaled: Option<Journaled<'_>>,
     ) -> Result<(Self, Recovered), OpenError> {
         let io = shard.io().clone();
+        let journal = journaled.as_ref().and_then(|one| Some((one.journal?.downgrade(), one.id)));
         let mut files = Files::list(&io, &place).await?;
         let mut recovery = Recovery {
             interval: config.index_interval_bytes,
@@ -101,6 +117,7 @@ impl Log {
             partial: Bytes::new(),
             end: 0,
             log_start: 0,
+            left: journaled.map(|journaled| journaled.left).unwrap_or_default(),
         };
         recovery.run(&mut files).await?;
         recovery.remove_stray_snapshots(&files).await?;
@@ -148,6 +165,12 @@ impl Log {
             written_waiters: Default::default(),
             durable_waiters: Default::default(),
             durable_wanted: end,
+            filed: end,
+            filed_durable: end,
+            filed_wanted: end,
+            durable_soon: end,
+            journaled_in: None,
+            enlisted: false,
             dirty: Vec::new(),
             writer_runs: false,
             syncer_runs: false,
@@ -181,6 +204,7 @@ impl Log {
             moved: Event::default(),
             prepared: Event::default(),
             notices: Default::default(),
+            journal,
             changes: Credits::new(1),
             checkpointing: Credits::new(1),
             removing: Credits::new(1),
@@ -203,6 +227,16 @@ impl Log {
         }
         Ok((log, done))
     }
+}
+
+/// A log's part in the shard's journal.
+pub struct Journaled<'a> {
+    /// The journal that takes its small batches from now on, if one does.
+    pub journal: Option<&'a Journal>,
+    /// Which log it is.
+    pub id: LogId,
+    /// What the last process has left of it in a journal.
+    pub left: Vec<Bytes>,
 }
 
 /// What a partition's directory holds.
@@ -312,6 +346,8 @@ struct Recovery {
     /// The next offset expected.
     end: Offset,
     log_start: Offset,
+    /// What a journal holds of the log: whole batches, in order.
+    left: Vec<Bytes>,
 }
 
 impl Recovery {
@@ -522,21 +558,7 @@ impl Recovery {
                 if !self.accepts(&segment, &found.bytes) {
                     break;
                 }
-                let header = found.header;
-                let start = self.end;
-                self.end = header.next_offset();
-                self.done.scanned_bytes += found.bytes.len() as u64;
-                if header.leader_epoch >= SMALLEST_EPOCH {
-                    // As when it was appended: after a gap, from where the gap begins.
-                    self.epochs.assign(header.leader_epoch, start);
-                }
-                let learns = header.has_producer_id();
-                #[cfg(ringlog_plant)]
-                let learns = learns && !plant::is(Plant::ForgetTheProducers);
-                if learns {
-                    self.producers.apply(&header, self.created);
-                }
-                segment.note(&header, self.interval);
+                self.take(&mut segment, &found.header, found.bytes.len());
             }
         }
         let valid = segment.size;
@@ -560,6 +582,7 @@ impl Recovery {
             segment.prepared =
                 self.clear(&file, valid, len, is_prepared).await.map_err(opening("cut", &path))?;
         }
+        self.replay(&mut segment, &file, next).await.map_err(opening("write", &path))?;
         // What was found may have been written, and what was not found cut off, by a process that did not live to sync it. A log without a
         // checkpoint gets one before the shared sync.
         let syncs = self.syncs == Syncs::Each || self.checkpointed.is_none();
@@ -574,6 +597,74 @@ impl Recovery {
         }
         self.segments.insert(base, segment);
         Ok(())
+    }
+
+    /// Writes to a segment what a journal holds of it: what goes on exactly where its batches end.
+    async fn replay(&mut self, segment: &mut Segment, file: &File, next: Option<Offset>) -> io::Result<()> {
+        #[cfg(ringlog_plant)]
+        if plant::is(Plant::SkipTheReplay) {
+            return Ok(());
+        }
+        let valid = segment.size;
+        let mut bytes =
+            aligned(self.partial.len() + self.left.iter().map(Bytes::len).sum::<usize>() + BLOCK as usize);
+        bytes.extend_from_slice(&self.partial);
+        for left in std::mem::take(&mut self.left) {
+            let mut at = 0;
+            while let Some(len) = batch::whole_len(&left[at..]) {
+                let batch = &left[at..at + len];
+                let Ok(header) = batch::verify(batch) else { break };
+                let is_behind = header.next_offset() <= self.end;
+                if !is_behind {
+                    let belongs = next.is_none_or(|next| header.last_offset() < next);
+                    if header.base_offset != self.end || !belongs || !self.accepts(segment, batch) {
+                        // What belongs to the segment after this one is looked at again there.
+                        self.left.push(left.slice(at..));
+                        break;
+                    }
+                    self.take(segment, &header, len);
+                    bytes.extend_from_slice(batch);
+                }
+                at += len;
+            }
+        }
+        if segment.size == valid {
+            return Ok(());
+        }
+        let end = segment.size.next_multiple_of(BLOCK);
+        let from = segment.prepared.to().max(valid.next_multiple_of(BLOCK));
+        let to = end.max(segment.prepared.to());
+        if !segment.prepared.holds(end) {
+            // Never nothing: of a file that was cut to its batches the last block is not there in full.
+            self.io.prepare(file.clone(), from, to.max(from + BLOCK), Space::Allocated).await?;
+        }
+        let in_block = (segment.size % BLOCK) as usize;
+        let len = bytes.len();
+        bytes.resize(len.next_multiple_of(BLOCK as usize), 0);
+        let bytes = bytes.freeze();
+        self.partial = bytes.slice(len - in_block..len);
+        self.io.write(file.clone(), valid - valid % BLOCK, bytes).await?;
+        segment.prepared = Prepared::kept(segment.size, to);
+        segment.written_size = segment.size;
+        Ok(())
+    }
+
+    /// A batch comes next in a segment.
+    fn take(&mut self, segment: &mut Segment, header: &Header, len: usize) {
+        let start = self.end;
+        self.end = header.next_offset();
+        self.done.scanned_bytes += len as u64;
+        if header.leader_epoch >= SMALLEST_EPOCH {
+            // As when it was appended: after a gap, from where the gap begins.
+            self.epochs.assign(header.leader_epoch, start);
+        }
+        let learns = header.has_producer_id();
+        #[cfg(ringlog_plant)]
+        let learns = learns && !plant::is(Plant::ForgetTheProducers);
+        if learns {
+            self.producers.apply(header, self.created);
+        }
+        segment.note(header, self.interval);
     }
 
     /// A segment that was whole and durable once has a batch that is not what was written. It is kept as it is: whoever reads there is

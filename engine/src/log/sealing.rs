@@ -65,7 +65,7 @@ impl Log {
     /// crash in between leaves what recovery begins with: the checkpoint moves past the segment last.
     async fn seal(&self, base: Offset) -> Result<(), Option<(&'static str, PathBuf, io::Error)>> {
         let Some(end) = self.segment_after(base) else { return Ok(()) };
-        self.wait_durable(end).await.map_err(|_| None)?;
+        self.wait_filed_durably(end).await.map_err(|_| None)?;
         self.space_has_come(base).await;
         let (file, size, offsets, times, snapshot) = {
             let mut state = self.0.state.borrow_mut();
@@ -204,7 +204,11 @@ impl Log {
         if plant::is(Plant::CheckpointPastTheDurableMark) {
             return self.write_checkpoint(checkpoint, LogStart::Current, keep).await;
         }
-        match self.wait_durable(checkpoint.offset).await {
+        #[cfg(ringlog_plant)]
+        if plant::is(Plant::CheckpointPastTheFile) && self.wait_durable(checkpoint.offset).await.is_ok() {
+            return self.write_checkpoint(checkpoint, LogStart::Current, keep).await;
+        }
+        match self.wait_filed_durably(checkpoint.offset).await {
             Ok(()) => {}
             // What was summed up has been cut off, or will never be durable: the last checkpoint stands.
             Err(LogFailed::Truncated | LogFailed::Closed | LogFailed::Storage { .. }) => return Ok(()),

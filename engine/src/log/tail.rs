@@ -40,6 +40,8 @@ pub(super) struct Tail {
     partial: Bytes,
     /// Where in the arena the bytes begin that are in no block yet.
     fresh: usize,
+    /// Up to where in the arena the bytes have been given to the journal.
+    journaled: usize,
     /// Offsets in the arena that are in no block yet.
     fresh_offsets: Range<Offset>,
     /// Blocks made because the arena was full; written in this order, before the arena.
@@ -98,6 +100,7 @@ impl Tail {
             // A copy, so that a log at rest does not hold all that was read.
             partial: Bytes::copy_from_slice(partial),
             fresh: 0,
+            journaled: 0,
             fresh_offsets: next_offset..next_offset,
             ready: VecDeque::new(),
             ready_bytes: 0,
@@ -175,6 +178,32 @@ impl Tail {
         self.ready_bytes + self.arena.len().saturating_sub(self.fresh)
     }
 
+    /// The batches that are in no block yet, and where in the file they will lie.
+    pub(super) fn unfiled(&self) -> (&[u8], u64) {
+        let bytes = if self.arena.is_empty() { &[] } else { &self.arena[self.fresh..] };
+        (bytes, self.arena_pos + self.fresh as u64)
+    }
+
+    /// Their offsets.
+    pub(super) fn unfiled_offsets(&self) -> Range<Offset> {
+        if self.arena.is_empty() { 0..0 } else { self.fresh_offsets.clone() }
+    }
+
+    /// Those of them that the journal does not have.
+    pub(super) fn unjournaled(&self) -> &[u8] {
+        if self.arena.is_empty() { &[] } else { &self.arena[self.fresh.max(self.journaled)..] }
+    }
+
+    /// The journal has got them all.
+    pub(super) fn journaled(&mut self) {
+        self.journaled = self.arena.len();
+    }
+
+    /// Whether no more than this is in no block yet, and no block waits to be written.
+    pub(super) fn may_gather(&self, bytes_max: usize) -> bool {
+        self.ready.is_empty() && self.unfiled().0.len() <= bytes_max
+    }
+
     /// Where in the file the next block's valid bytes will end, if there is one.
     pub(super) fn next_block_end(&self) -> Option<u64> {
         if let Some(block) = self.ready.front() {
@@ -231,7 +260,7 @@ impl Tail {
             offsets: self.fresh_offsets.clone(),
         };
         self.arena_pos += whole as u64;
-        self.fresh = 0;
+        (self.fresh, self.journaled) = (0, 0);
         block
     }
 }

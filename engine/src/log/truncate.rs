@@ -82,6 +82,8 @@ impl Log {
             let (checkpoint, segment, producers) =
                 self.sum_up_before(offset).await.map_err(TruncateError::Read)?;
             let end = checkpoint.offset;
+            let cut = self.cut_in_journal().await;
+            self.judged(cut)?;
             let cut = self.cut_at(checkpoint, segment, producers).await;
             self.judged(cut)?;
             Ok(end)
@@ -103,6 +105,8 @@ impl Log {
         let _alone = self.0.changes.take(1).await;
         self.changing(async || {
             self.settle().await?;
+            let cut = self.cut_in_journal().await;
+            self.judged(cut)?;
             let cleared = self.clear_and_start_at(offset).await;
             self.judged(cleared)?;
             Ok(())
@@ -375,6 +379,8 @@ impl Log {
             state.snapshots.clear();
             state.dirty.clear();
             state.durable_wanted = marks.log_end;
+            (state.filed, state.filed_durable) = (marks.log_end, marks.log_end);
+            (state.filed_wanted, state.durable_soon) = (marks.log_end, marks.log_end);
             state.truncations += 1;
             state.cut_from = state.cut_from.min(marks.log_end);
             state.written_waiters.all(&mut woken);

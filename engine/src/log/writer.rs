@@ -5,7 +5,7 @@ use super::files::write_gaps_file;
 use super::notices::Notice;
 use super::segment::Segment;
 use super::tail::Block;
-use super::{Gaps, Log, Offset, State};
+use super::{Gaps, Log, Marks, Offset, State};
 use crate::io::{File, FileMode, Op, Space, SyncItem, is_no_space};
 use crate::limits::BLOCK;
 #[cfg(ringlog_plant)]
@@ -200,13 +200,11 @@ impl Log {
             state.bytes_since_checkpoint += range.end - range.start;
             state.bytes_since_sync += range.end - range.start;
             self.0.cache.debt().grow(&self.0.shard, range.end - range.start);
-            match state.dirty.iter_mut().find(|(dirty, _)| dirty.id() == file.id()) {
-                Some((_, known)) if space == Space::Allocated => *known = Space::Allocated,
-                Some(_) => {}
-                None => state.dirty.push((file.clone(), space)),
-            }
-            assert!(state.marks.written <= next_offset, "the written mark only moves on");
-            state.marks.written = next_offset;
+            state.has_dirtied(file, space);
+            assert!(state.filed <= next_offset, "a file only grows");
+            state.filed = next_offset;
+            // The journal may have been first.
+            state.marks.written = state.marks.written.max(next_offset);
             state.marks.check();
             state.written_waiters.reached(next_offset, &mut woken);
             self.follow_with_durable(state);
@@ -215,12 +213,12 @@ impl Log {
     }
 
     /// After a write: sync now if somebody waits for it or enough has gathered, else in a while.
-    fn follow_with_durable(&self, state: &mut State) {
+    pub(super) fn follow_with_durable(&self, state: &mut State) {
         let unsynced = state.marks.written - state.marks.durable;
         if u64::try_from(unsynced).is_ok_and(|unsynced| unsynced >= state.config.flush_messages) {
             state.durable_wanted = state.durable_wanted.max(state.marks.written);
         }
-        if state.durable_wanted > state.marks.durable {
+        if state.wants_sync() {
             return self.start_syncer(state);
         }
         let Some(delay) = state.config.background_sync() else { return };
@@ -241,7 +239,7 @@ impl Log {
     /// Asks that the durable mark come to this offset.
     pub(super) fn want_durable(&self, state: &mut State, offset: Offset) {
         state.durable_wanted = state.durable_wanted.max(offset);
-        if state.durable_wanted > state.marks.durable && state.marks.written > state.marks.durable {
+        if state.wants_sync() {
             self.start_syncer(state);
         }
     }
@@ -256,11 +254,10 @@ impl Log {
     /// Syncs until nobody wants more than is durable, or nothing more is written.
     async fn sync_all(&self) {
         loop {
-            let (items, written, truncations) = {
+            let (items, written, filed, truncations) = {
                 let mut state = self.0.state.borrow_mut();
                 let marks = state.marks;
-                let wanted = state.durable_wanted > marks.durable && marks.written > marks.durable;
-                if !wanted || state.failed.is_some() {
+                if !state.wants_sync() || state.failed.is_some() {
                     state.syncer_runs = false;
                     if state.failed.is_none() && marks.written > marks.durable {
                         // Written while the last sync was under way, which did not cover it.
@@ -271,9 +268,10 @@ impl Log {
                     return self.0.moved.notify();
                 }
                 state.note_sync();
+                state.durable_soon = marks.written;
                 let dirty = std::mem::take(&mut state.dirty);
                 let items: Vec<_> = dirty.into_iter().map(|(file, space)| SyncItem { file, space }).collect();
-                (items, marks.written, state.truncations)
+                (items, marks.written, state.filed, state.truncations)
             };
             // The sync covers every write that completed before this line, so one answers all waiters up to `written`.
             #[cfg(ringlog_plant)]
@@ -295,6 +293,7 @@ impl Log {
                 let mut state = self.0.state.borrow_mut();
                 if state.truncations == truncations {
                     state.marks.durable = state.marks.durable.max(written);
+                    state.filed_durable = state.filed_durable.max(filed);
                     state.marks.check();
                     state.durable_waiters.reached(written, &mut woken);
                 }
@@ -334,7 +333,7 @@ impl Log {
     async fn create_segment_file(&self, base: Offset) -> bool {
         if self.segment_mut(base, |segment| segment.out_of_reach) {
             let before = self.marks().written;
-            if self.wait_durable(before).await.is_err() {
+            if self.wait_filed_durably(before).await.is_err() {
                 return false;
             }
         }
@@ -464,6 +463,15 @@ impl Log {
     pub(super) fn segment_mut<T>(&self, base: Offset, work: impl FnOnce(&mut Segment) -> T) -> T {
         let mut state = self.0.state.borrow_mut();
         work(state.segments.get_mut(&base).expect("the writer's segment exists"))
+    }
+}
+
+impl State {
+    /// Whether somebody wants more to be durable than is, and a sync now brings him nearer to it.
+    fn wants_sync(&self) -> bool {
+        let Marks { durable, written, .. } = self.marks;
+        (self.durable_wanted > durable && written > durable)
+            || (self.filed_wanted > self.filed_durable && self.filed > self.filed_durable)
     }
 }
 

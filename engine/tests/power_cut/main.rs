@@ -7,6 +7,9 @@
 
 mod batches;
 mod book;
+#[cfg(ringlog_plant)]
+#[path = "../trial/planted.rs"]
+mod planted;
 mod work;
 
 use book::Book;
@@ -14,8 +17,11 @@ use ringlog_engine::batch::{self, Header};
 use ringlog_engine::io::DirId;
 use ringlog_engine::io::sim::{EntryOrder, MachineId, OpKind, Random, Sim};
 use ringlog_engine::log::{
-    AppendError, Cache, Durability, EpochEnd, Log, LogConfig, LogDir, OpenError, ReadLimit,
+    AppendError, Cache, Durability, EpochEnd, Journal, JournalLimits, Journaled, Left, Log, LogConfig,
+    LogDir, LogId, OpenError, ReadLimit,
 };
+#[cfg(ringlog_plant)]
+use ringlog_engine::plant::Plant;
 use ringlog_engine::shard::sync::Watch;
 use ringlog_engine::shard::{Shard, ShardId};
 use std::cell::{Cell, RefCell};
@@ -53,6 +59,19 @@ fn what_was_acknowledged_survives_and_nothing_else_comes_back() {
 
 const SEEDS: u64 = 100;
 
+/// This simulator is tested, too: bugs of the journal are planted, and must be found within so many seeds.
+#[cfg(ringlog_plant)]
+#[test]
+fn every_planted_bug_is_found() {
+    let planted = &[
+        (Plant::SkipTheReplay, 60),
+        (Plant::ReuseTheJournalEarly, 100),
+        (Plant::ReplayOverATruncation, 1000),
+        (Plant::CheckpointPastTheFile, 100),
+    ];
+    planted::every_bug_is_found(planted, |seed| World::new(seed).run(&mut Tally::default()));
+}
+
 /// Names the seed when a test fails.
 struct Seed(u64);
 
@@ -79,6 +98,7 @@ struct Tally {
 #[derive(Clone)]
 struct Plan {
     config: LogConfig,
+    journal: JournalLimits,
     epoch: i32,
     producers: usize,
     /// Records are truncated and deleted, too.
@@ -136,6 +156,7 @@ impl World {
         for life in 1..=self.random.within(2, 6) {
             let plan = Plan {
                 config: config.clone(),
+                journal: self.journal_limits(),
                 epoch: i32::try_from(life).unwrap(),
                 producers: usize::try_from(self.random.within(1, 4)).unwrap(),
                 changes: self.random.one_in(2),
@@ -147,15 +168,23 @@ impl World {
         // At last it is left alone: it opens, and closes.
         let actor = self.sim.start(self.machine, ShardId(0));
         let shard = self.sim.shard(actor);
-        let plan = Plan { config, epoch: 100, producers: 0, changes: false, fault: false, after_close };
+        let journal = self.journal_limits();
+        let plan =
+            Plan { config, journal, epoch: 100, producers: 0, changes: false, fault: false, after_close };
         let books = self.books.clone();
         self.sim.run(actor, async move {
-            for log in open_all(&shard, &books, &plan).await.expect("open") {
-                log.close().await.expect("close");
-            }
+            let (logs, journal) = open_all(&shard, &books, &plan).await.expect("open");
+            assert!(close_all(logs, journal).await, "all is closed");
         });
         total.recoveries += 1;
         total.checked += self.books.iter().map(|book| book.borrow().checked).sum::<u64>();
+    }
+
+    /// A small journal, or none that takes anything.
+    fn journal_limits(&mut self) -> JournalLimits {
+        let half_bytes = [24 << 10, 64 << 10, 1 << 20][self.random.index(3)];
+        let file_bytes = [0, 3_000, 20_000, 64 << 10][self.random.index(4)];
+        JournalLimits { half_bytes, file_bytes }
     }
 
     /// One process: it opens the logs, works on them, and dies at some instant. Returns whether it had closed them.
@@ -273,8 +302,8 @@ impl World {
 
 /// A process, from opening the logs to closing them, if it gets there.
 async fn process(shard: Shard, books: Books, plan: Plan, progress: Rc<Progress>, seed: u64) {
-    let logs = match open_all(&shard, &books, &plan).await {
-        Ok(logs) => logs,
+    let (logs, journal) = match open_all(&shard, &books, &plan).await {
+        Ok(opened) => opened,
         Err(error) => {
             assert!(plan.fault, "{error}");
             return;
@@ -306,13 +335,18 @@ async fn process(shard: Shard, books: Books, plan: Plan, progress: Rc<Progress>,
     if !progress.stopping.get() {
         return;
     }
+    let clean = close_all(logs, journal).await;
+    assert!(clean || plan.fault, "what had no fault closes");
+    progress.closed.set(clean);
+}
+
+/// Closes logs and their journal; whether all of it went well.
+async fn close_all(logs: Vec<Log>, journal: Journal) -> bool {
     let mut clean = true;
     for log in logs {
-        let closed = Box::pin(log.close()).await;
-        assert!(closed.is_ok() || plan.fault, "{closed:?}");
-        clean &= closed.is_ok();
+        clean &= Box::pin(log.close()).await.is_ok();
     }
-    progress.closed.set(clean);
+    clean & journal.close().await.is_ok()
 }
 
 fn spawn(shard: &Shard, at_work: &Watch<i32>, task: impl Future<Output = ()> + 'static) {
@@ -324,14 +358,21 @@ fn spawn(shard: &Shard, at_work: &Watch<i32>, task: impl Future<Output = ()> + '
     });
 }
 
-async fn open_all(shard: &Shard, books: &Books, plan: &Plan) -> Result<Vec<Log>, OpenError> {
+async fn open_all(shard: &Shard, books: &Books, plan: &Plan) -> Result<(Vec<Log>, Journal), OpenError> {
     let cache = Cache::new(64 * 1024);
     let mut logs = Vec::new();
     let synced = shard.io().sync_dir(DIR, "/data".into()).await;
-    synced.map_err(|error| OpenError::Io { doing: "sync directory", path: "/data".into(), error })?;
+    let failed = |doing| move |error| OpenError::Io { doing, path: "/data".into(), error };
+    synced.map_err(failed("sync directory"))?;
+    let data = Path::new("/data");
+    let mut left = Left::default();
+    left.read(shard.io(), DIR, data).await.map_err(failed("read journals of"))?;
+    let journal = Journal::new(shard, DIR, data, plan.journal);
     for (index, book) in books.iter().enumerate() {
         let place = LogDir { dir: DIR, path: format!("/data/topic-{index}").into() };
-        let opening = Box::pin(Log::open(shard, place, plan.config.clone(), &cache));
+        let id = LogId { topic: [index as u8; 16], index: index as i32 };
+        let journaled = Journaled { journal: Some(&journal), id, left: left.of(id) };
+        let opening = Box::pin(Log::open_journaled(shard, place, plan.config.clone(), &cache, journaled));
         let (log, recovered) = opening.await?;
         if plan.after_close {
             assert_eq!(
@@ -347,7 +388,9 @@ async fn open_all(shard: &Shard, books: &Books, plan: &Plan) -> Result<Vec<Log>,
         }
         logs.push(log);
     }
-    Ok(logs)
+    Left::remove(shard.io(), DIR, data).await.map_err(failed("remove journals of"))?;
+    journal.begin();
+    Ok((logs, journal))
 }
 
 /// Holds an opened log against its book.

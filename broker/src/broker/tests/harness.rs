@@ -152,8 +152,10 @@ pub(super) async fn start(brokers: Vec<Broker>, data: PathBuf, mut topics: Vec<R
     });
     let disks = Disks { usable: Box::new(|_| true), all_open: Box::new(|| true) };
     let controller = Controller::start(&io, config, dirs.clone(), opened, publish, disks).await.unwrap();
-    first.use_directories(dirs).await;
+    first.use_directories(dirs.clone()).await;
     first.publish(controller.image()).await;
+    first.sync_directories(&dirs).await;
+    first.begin_journals(&dirs).await;
     first.lead_cluster(move |request| {
         let controller = controller.clone();
         Box::pin(async move { controller.handle(request).await })

@@ -187,7 +187,7 @@ fn what_is_sent_ahead_of_answers_is_left_with_the_kernel_when_there_is_much() {
     const AHEAD: i32 = 2500;
     let mut world = World::with(8, SMALL);
     let answered = Rc::new(Cell::new(0));
-    for _ in 0..20 {
+    for _ in 0..40 {
         let answered = answered.clone();
         world.client(async move |client| {
             let wait = FetchRequest { max_wait_ms: 20_000, ..fetch("t", &[(0, 0)]) };
@@ -204,8 +204,8 @@ fn what_is_sent_ahead_of_answers_is_left_with_the_kernel_when_there_is_much() {
     }
     world.sim.run_for(Duration::from_secs(15));
     let requests: usize = world.brokers.iter().map(|broker| broker.memory_in_use().0).sum();
-    assert!(answered.get() == 0 && requests <= 640 << 10, "{requests} of 700000 bytes sent");
-    world.sim.run_until(|| answered.get() == 20).unwrap();
+    assert!(answered.get() == 0 && requests <= 1280 << 10, "{requests} of 1400000 bytes sent");
+    world.sim.run_until(|| answered.get() == 40).unwrap();
     world.stop();
 }
 
