@@ -35,7 +35,7 @@ def page(told):
     lasted = max(row["at"] for row in told["intervals"])
     count = max(1, min(SPANS, int(lasted / SPAN_SECONDS_MIN)))
     spans = [(lasted * number / count, lasted * (number + 1) / count) for number in range(count)]
-    lines = ["# Long run", "", *setting(told, lasted), "", "## In short", "", *short(told, loads, spans), "", "## Does anything grow?", "", *growth(told, spans), ""]
+    lines = ["# Long run", "", *setting(told, lasted), "", *failures(told), "## In short", "", *short(told, loads, spans), "", "## Does anything grow?", "", *growth(told, spans), ""]
     lines += ["## Does anything get slower?", ""]
     for load in loads:
         lines += [*latencies(told, load, spans), ""]
@@ -44,6 +44,11 @@ def page(told):
     lines += ["## What went on, and what was checked", "", *work(told, loads), ""]
     lines += ["## Each minute", "", *minutes(told, loads, lasted)]
     return "\n".join(lines) + "\n"
+
+
+def failures(told):
+    found = told.get("failures", [])
+    return ["**It failed:**", "", *(f"- {words}" for words in found), ""] if found else []
 
 
 def setting(told, lasted):
@@ -201,15 +206,19 @@ def work(told, loads):
     first, last, results = told["samples"][0], told["samples"][-1], told["results"]
     lines = []
     for load in loads:
-        row = results[load]
+        row = results.get(load, {})
+        if "left" not in row:
+            lines.append(f"- `{load}` was not checked to its end.")
+            continue
         lines.append(
             f"- `{load}`: {row['sent_records']:,} records were acknowledged; the consumer at the tail got {row['read_records']:,}, by checksum and number, none missing, twice or out of order. "
             f"Retention had deleted {sum(row['left']['first']):,}; who then read from the start got all {row['left']['read']:,} others. The generator's core was {row['generator_busy']:.0%} busy with it, "
             f"and a request waited {row['backlog_ms']:.0f} ms to be sent at most."
         )
-    for name, row in results["clients"].items():
+    for name, row in results.get("clients", {}).items():
         lines.append(f"- {name}: " + ", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in row.items()))
-    lines.append(f"- {results['connections']['made']:,} connections came and went.")
+    if "connections" in results:
+        lines.append(f"- {results['connections']['made']:,} connections came and went.")
     difference = lambda key: last["metrics"].get(key, 0) - first["metrics"].get(key, 0)
     lines.append(
         f"- The cleaner ran {difference('ringlog_cleaner_runs_total'):,.0f} times and read {difference('ringlog_cleaner_bytes_read_total') / 1e6:,.0f} MB. "

@@ -244,6 +244,32 @@ fn a_file_is_sent_without_the_shard_waiting_for_disk_or_peer() {
     });
 }
 
+/// A megabyte to one client takes as long as many small requests: these have their turns meanwhile.
+#[test]
+fn a_long_send_leaves_the_shard_its_turns() {
+    check(|shard, dir| async move {
+        let io = shard.io();
+        let content = vec![7; 1 << 20];
+        let path = dir.join("file");
+        std::fs::write(&path, &content).unwrap();
+        let (file, len) = io.open(DIR, path, FileMode::Cached).await.unwrap();
+        let (socket, mut client) = connect(io).await;
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            client.read_to_end(&mut all).unwrap();
+            all
+        });
+        let before = io.counters().turns;
+        assert_eq!(io.send_file(socket.clone(), file.clone(), 0, len).await.unwrap(), len);
+        let turns = io.counters().turns - before;
+        // Sixteen times 64 KiB: never more than two of them in a turn.
+        assert!(turns >= 7, "{turns} turns");
+        io.close_socket(socket).await.unwrap();
+        assert!(reader.join().unwrap() == content);
+        io.close(file).await.unwrap();
+    });
+}
+
 /// Takes a file out of the page cache.
 fn forget(path: &Path) {
     let file = std::fs::File::open(path).unwrap();

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::ReadWriteFlags;
 use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -84,10 +85,22 @@ pub(super) fn read_resident(file: &File, pos: u64, len: usize) -> Option<Bytes> 
     Some(buffer.freeze())
 }
 
+/// What is read through the page cache in a row comes in pieces of this size, the next one on its way while one is read. A device answers one request
+/// after the other: what a producer writes waits behind what was asked for.
+const PIECE: usize = 256 * 1024;
+
+/// Has the kernel begin to bring a piece and the next one into the page cache.
+fn begin_to_fetch(file: &File, pos: u64) {
+    // Where that is not understood who reads waits for each piece.
+    let _ =
+        rustix::fs::fadvise(fd(file), pos, NonZeroU64::new(2 * PIECE as u64), rustix::fs::Advice::WillNeed);
+}
+
 /// Brings a range of a file into the page cache.
 pub(super) fn prefetch(file: &File, mut pos: u64, end: u64) -> io::Result<u64> {
-    let mut scratch = vec![0; 256 * 1024];
+    let mut scratch = vec![0; PIECE];
     while pos < end {
+        begin_to_fetch(file, pos);
         let want = scratch.len().min(usize::try_from(end - pos).unwrap_or(usize::MAX));
         let count = rustix::io::pread(fd(file), &mut scratch[..want], pos)?;
         if count == 0 {
@@ -119,8 +132,9 @@ fn flags(mode: FileMode) -> OFlags {
 fn open(path: &Path, flags: OFlags, mode: FileMode, direct: bool) -> io::Result<std::os::fd::OwnedFd> {
     let direct = if direct && mode == FileMode::Blocks { OFlags::DIRECT } else { OFlags::empty() };
     let fd = rustix::fs::open(path, flags | direct, Mode::from_raw_mode(0o644))?;
-    if mode == FileMode::CachedOnce {
-        // It says of what lies behind a read that it is not read next. Where that is not understood more is read.
+    if matches!(mode, FileMode::Cached | FileMode::CachedOnce) {
+        // It says of what lies behind a read that it is not read next: how far ahead the kernel reads by itself (`read_ahead_kb`) may be many MiB,
+        // and what a producer writes waits behind them. Where that is not understood more is read.
         let _ = rustix::fs::fadvise(&fd, 0, None, rustix::fs::Advice::Random);
     }
     Ok(fd)
@@ -161,11 +175,18 @@ fn write_all(file: &File, mut pos: u64, mut bytes: &[u8]) -> io::Result<u64> {
 }
 
 fn read(file: &File, pos: u64, len: usize) -> io::Result<Bytes> {
+    let in_pieces = file.mode() == FileMode::Cached && len > PIECE;
     let mut buffer = aligned(len);
     while buffer.len() < len {
         let filled = buffer.len();
-        buffer.resize(len, 0);
-        let count = rustix::io::pread(fd(file), &mut buffer[filled..], pos + filled as u64)?;
+        let pos = pos + filled as u64;
+        let mut end = len;
+        if in_pieces {
+            begin_to_fetch(file, pos);
+            end = end.min(filled + PIECE);
+        }
+        buffer.resize(end, 0);
+        let count = rustix::io::pread(fd(file), &mut buffer[filled..], pos)?;
         buffer.truncate(filled + count);
         // A direct read that is not a whole number of blocks has met the end of the file.
         if count == 0 || !count.is_multiple_of(super::buf::BLOCK) {

@@ -82,7 +82,7 @@ pub enum FileMode {
     /// Read and write in whole, aligned 4 KiB blocks; past the page cache where the directory's probe chose so.
     /// The engine aligns positions, lengths and memory in this mode on every Driver.
     Blocks,
-    /// Read only, through the page cache, any position: sealed segments, small files.
+    /// Read only, through the page cache, any position: sealed segments, small files. A long read brings some of what follows.
     Cached,
     /// As `Cached`, but a read brings no more than it asks for: a log that is read from end to end in pieces, while others
     /// wait for the same device.

@@ -109,7 +109,7 @@ pub(super) struct FileSend {
     pos: u64,
     end: u64,
     len: u64,
-    /// Up to here a helper has brought the file into memory.
+    /// Up to here the file is in memory.
     fetched: u64,
 }
 
@@ -119,12 +119,16 @@ pub(super) enum FileSendStep {
     Done(io::Result<u64>),
     /// The socket is full.
     AwaitSocket,
+    /// Others first: there is more to send.
+    Again,
     /// This range of the file is not in memory.
     Fetch { from: u64, to: u64 },
 }
 
-/// Bytes sent from a file between two looks at other work, and fetched ahead at a time.
+/// Bytes of a file that are looked for in memory at a time, and brought there.
 const SLICE: u64 = 512 * 1024;
+/// Bytes sent in a row, some 20 us: then the shard looks at what else has come, or whoever reads much would have all others wait.
+pub(super) const TURN_BYTES: usize = 64 * 1024;
 
 impl FileSend {
     /// A send of this range. `blocks`: calls on this Driver's sockets wait unless told otherwise.
@@ -133,22 +137,30 @@ impl FileSend {
         Self { socket, file, blocks, pos: start, end, len: end - start, fetched: start }
     }
 
-    /// Sends what can be sent without waiting for the socket or the disk.
+    /// Sends what can be sent without waiting for the socket or the disk, and without having others wait.
     pub(super) fn step(&mut self) -> FileSendStep {
+        let turn_ends = self.pos + TURN_BYTES as u64;
         while self.pos < self.end {
-            let to = self.end.min(self.pos + SLICE);
-            if self.fetched < to {
+            if self.pos >= turn_ends {
+                return FileSendStep::Again;
+            }
+            if self.fetched <= self.pos {
+                let to = self.end.min(self.pos + SLICE);
                 if !super::page_cache::is_resident(file_fd(&self.file), self.pos, to - self.pos) {
                     return FileSendStep::Fetch { from: self.pos, to };
                 }
                 self.fetched = to;
             }
-            let want = usize::try_from(to - self.pos).expect("a slice is small");
+            let want = usize::try_from(self.fetched.min(turn_ends) - self.pos).expect("a slice is small");
             let mut at = self.pos;
             match self.send(&mut at, want) {
                 Ok(0) => return FileSendStep::Done(Err(io::ErrorKind::UnexpectedEof.into())),
                 Ok(_) => self.pos = at,
-                Err(rustix::io::Errno::AGAIN) => return FileSendStep::AwaitSocket,
+                Err(rustix::io::Errno::AGAIN) => {
+                    // Until there is room again, the kernel may have found another use for the memory.
+                    self.fetched = self.pos;
+                    return FileSendStep::AwaitSocket;
+                }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return FileSendStep::Done(Err(error.into())),
             }

@@ -215,6 +215,7 @@ impl PollDriver {
     fn try_output(&mut self, id: u64) {
         let Some(entry) = self.sockets.get_mut(&id) else { return };
         let Some((token, mut output)) = entry.output.take() else { return };
+        let mut again = false;
         let outcome = match &mut output {
             Output::Parts { .. } | Output::File { fetching: true, .. } if !entry.writable => None,
             Output::File { fetching: true, .. } => None,
@@ -223,6 +224,10 @@ impl PollDriver {
                 FileSendStep::Done(result) => Some(result),
                 FileSendStep::AwaitSocket => {
                     entry.writable = false;
+                    None
+                }
+                FileSendStep::Again => {
+                    again = true;
                     None
                 }
                 FileSendStep::Fetch { from, to } => {
@@ -242,6 +247,9 @@ impl PollDriver {
         match outcome {
             Some(result) => self.complete(token, Outcome::Count(result)),
             None => entry.output = Some((token, output)),
+        }
+        if again {
+            self.queue(id);
         }
     }
 

@@ -274,7 +274,7 @@ impl UringDriver {
         let Work::File { send } = &mut pending.work else { unreachable!("called for file sends") };
         match send.step() {
             FileSendStep::Done(result) => self.hand_on(id, Outcome::Count(result), false, true),
-            FileSendStep::AwaitSocket => self.push_op(id),
+            FileSendStep::AwaitSocket | FileSendStep::Again => self.push_op(id),
             FileSendStep::Fetch { from, to } => {
                 let fetch = Token(self.next_fetch);
                 self.next_fetch += 1;

@@ -21,6 +21,9 @@ pub(crate) struct Plan {
     /// Connections that produce.
     #[arg(long, default_value_t = 0)]
     pub(crate) producers: u32,
+    /// The number of the first of them, which its records tell: others than who has written to the topic before, or who verifies finds repetitions.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) first_sender: u32,
     /// Records in a batch.
     #[arg(long, default_value_t = 150)]
     pub(crate) records: u32,
@@ -62,6 +65,9 @@ pub(crate) struct Plan {
     #[arg(long)]
     pub(crate) again_at: Option<i64>,
 
+    /// Consumers begin with what comes next, not with a partition's first record.
+    #[arg(long, conflicts_with = "catch_up")]
+    pub(crate) from_end: bool,
     /// Consumers begin with the oldest record there is, again where it was deleted under them, and the window ends once they have read what was there when
     /// they began.
     #[arg(long)]

@@ -71,7 +71,7 @@ impl Producer {
     }
 
     /// Takes the next answer in, and says when its request was due.
-    pub(crate) fn answered(&mut self) -> io::Result<Option<u64>> {
+    pub(crate) fn answered(&mut self, now: u64) -> io::Result<Option<u64>> {
         let Some(frame) = self.connection.frame() else { return Ok(None) };
         let due = self.in_flight.pop_front().ok_or_else(|| io::Error::other("an answer to nothing"))?;
         let expected = self.correlation.wrapping_sub(1 + i32::try_from(self.in_flight.len()).unwrap_or(0));
@@ -85,7 +85,12 @@ impl Producer {
         match answers.find(|answer| answer.error_code != ErrorCode::None) {
             None => Ok(Some(due)),
             Some(refused) => {
-                Err(io::Error::other(format!("partition {}: {:?}", refused.index, refused.error_code)))
+                let (millis, said) = (now.saturating_sub(due) / 1_000_000, refused.error_message.as_deref());
+                let said = said.map_or(String::new(), |said| format!(", {said}"));
+                Err(io::Error::other(format!(
+                    "a request to partition {} is answered {millis} ms after it was due with {:?}{said}",
+                    refused.index, refused.error_code
+                )))
             }
         }
     }

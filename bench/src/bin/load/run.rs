@@ -66,7 +66,7 @@ impl<'a> Run<'a> {
             let mut connection = Connection::open(plan.broker)?;
             let (producer_id, producer_epoch) =
                 if plan.idempotent { producer_id(&mut connection)? } else { (-1, -1) };
-            let sender = Sender { number, producer_id, producer_epoch };
+            let sender = Sender { number: plan.first_sender + number, producer_id, producer_epoch };
             let groups = partitions_of(plan, number);
             let requests = groups.into_iter().map(|group| Request::new(plan, sender, group)).collect();
             producers.push(Producer::new(connection, requests));
@@ -211,7 +211,7 @@ impl<'a> Run<'a> {
         }
         if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
             producer.connection.receive()?;
-            while let Some(due) = producer.answered()? {
+            while let Some(due) = producer.answered(self.clock.now())? {
                 self.counts.requests += 1;
                 if self.measures {
                     self.produced.note(self.clock.now().saturating_sub(due));
@@ -335,12 +335,15 @@ impl<'a> Run<'a> {
 /// Where consumers begin, in each partition, and end.
 fn places(plan: &Plan, connection: &mut Connection) -> io::Result<Vec<Place>> {
     let at = |partition, next, end| Place { partition, next, end };
-    if !plan.catch_up {
+    if !plan.catch_up && !plan.from_end {
         return Ok((0..plan.partitions).map(|partition| at(partition, 0, None)).collect());
     }
     let unserved = || io::Error::other("a partition is not served");
-    let earliest = offsets(plan, connection, EARLIEST)?.ok_or_else(unserved)?;
     let latest = offsets(plan, connection, LATEST)?.ok_or_else(unserved)?;
+    if plan.from_end {
+        return Ok((0..).zip(latest).map(|(partition, next)| at(partition, next, None)).collect());
+    }
+    let earliest = offsets(plan, connection, EARLIEST)?.ok_or_else(unserved)?;
     let bounds = earliest.into_iter().zip(latest);
     Ok((0..).zip(bounds).map(|(partition, (first, end))| at(partition, first, Some(end))).collect())
 }

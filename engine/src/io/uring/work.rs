@@ -64,7 +64,7 @@ impl Work {
             }
             Self::Send { socket, message, .. } => {
                 let fd = slots.of(ring, socket.id(), net::fd(socket));
-                let header = message.describe();
+                let header = message.describe(net::TURN_BYTES);
                 let flags =
                     u32::try_from(libc::MSG_NOSIGNAL | libc::MSG_WAITALL).expect("flags are positive");
                 entry_on!(fd, |fd| opcode::SendMsg::new(fd, header).flags(flags))
@@ -82,7 +82,7 @@ impl Work {
             }
             Self::WriteParts { file, pos, message, written } => {
                 let fd = slots.of_file(ring, file);
-                message.describe();
+                message.describe(usize::MAX);
                 let (at, count) = (message.slices.as_ptr(), message.slices.len());
                 let (count, pos) = (u32::try_from(count).expect("a write has few parts"), *pos + *written);
                 entry_on!(fd, |fd| opcode::Writev::new(fd, at, count).offset(pos))
@@ -171,16 +171,18 @@ impl Message {
         Box::new(Self { slices: Vec::with_capacity(parts.len().min(SEND_PARTS_MAX)), parts, header })
     }
 
-    /// Describes what is left to send. The description stays valid while the message is neither moved out of its box
-    /// nor changed.
-    fn describe(&mut self) -> *const libc::msghdr {
+    /// Describes what is left to send, up to so many bytes. The description stays valid while the message is neither moved out of its
+    /// box nor changed.
+    fn describe(&mut self, mut room: usize) -> *const libc::msghdr {
         self.slices.clear();
-        self.slices.extend(
-            self.parts
-                .iter()
-                .take(SEND_PARTS_MAX)
-                .map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() }),
-        );
+        for part in self.parts.iter().take(SEND_PARTS_MAX) {
+            let len = part.len().min(room);
+            if len == 0 {
+                break;
+            }
+            room -= len;
+            self.slices.push(libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: len });
+        }
         self.header.msg_iov = self.slices.as_mut_ptr();
         self.header.msg_iovlen = self.slices.len() as _;
         &raw const self.header
