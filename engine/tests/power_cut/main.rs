@@ -64,10 +64,10 @@ const SEEDS: u64 = 100;
 #[test]
 fn every_planted_bug_is_found() {
     let planted = &[
-        (Plant::SkipTheReplay, 60),
+        (Plant::SkipTheReplay, 100),
         (Plant::ReuseTheJournalEarly, 100),
         (Plant::ReplayOverATruncation, 1000),
-        (Plant::CheckpointPastTheFile, 100),
+        (Plant::CheckpointPastTheFile, 500),
     ];
     planted::every_bug_is_found(planted, |seed| World::new(seed).run(&mut Tally::default()));
 }
