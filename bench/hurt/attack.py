@@ -116,6 +116,13 @@ async def half(client, at_it):
     await client.until_closed()
 
 
+async def begun(client, at_it):
+    """The first bytes of a small frame, too many to be copied out of a receive buffer at once, and never the rest."""
+    await client.send(struct.pack(">i", 1000) + header(PRODUCE, 3) + bytes(600))
+    at_it()
+    await client.until_closed()
+
+
 async def lies(client, at_it):
     """Announces much and sends little."""
     length = random.choice([8 << 20, 12 << 20, 15 << 20, 65_536, 1_000_000])
@@ -207,7 +214,7 @@ async def churn(client, at_it):
     raise EOFError
 
 
-ATTACKS = [many, silent, half, lies, ahead, writers, readers, lists, everything, sessions, flood, churn]
+ATTACKS = [many, silent, half, begun, lies, ahead, writers, readers, lists, everything, sessions, flood, churn]
 # Their sockets take little.
 WINDOWS = {readers: 4096, lists: 4096}
 

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use ringlog_engine::io::buf::{BLOCK, aligned};
 use ringlog_engine::io::host::{Host, IoChoice};
 use ringlog_engine::io::sim::Sim;
-use ringlog_engine::io::{DirId, FileMode, Io, Listener, Op, Outcome, Socket, Space, SyncItem, small_file};
+use ringlog_engine::io::{DirId, FileMode, Io, Listener, Op, Socket, Space, SyncItem, small_file};
 use ringlog_engine::shard::{Executor, Shard, ShardId};
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
@@ -148,8 +148,7 @@ fn bytes_go_both_ways_and_the_end_of_stream_is_told() {
         let io = shard.io();
         let (socket, mut client) = connect(io).await;
         client.write_all(b"hello").unwrap();
-        let mut receives = io.recv(socket.clone());
-        assert_eq!(receives.next().await.into_bytes().unwrap(), "hello");
+        assert_eq!(io.recv(socket.clone()).await.unwrap(), "hello");
         let parts = vec![Bytes::from_static(b"a"), Bytes::new(), Bytes::from_static(b"bc")];
         assert_eq!(io.send(socket.clone(), parts).await.unwrap(), 3);
         let mut reply = [0; 3];
@@ -157,11 +156,32 @@ fn bytes_go_both_ways_and_the_end_of_stream_is_told() {
         assert_eq!(&reply, b"abc");
         client.write_all(b"more").unwrap();
         client.shutdown(std::net::Shutdown::Write).unwrap();
-        assert_eq!(receives.next().await.into_bytes().unwrap(), "more");
-        assert_eq!(receives.next().await.into_bytes().unwrap(), "");
-        assert!(receives.ended());
+        assert_eq!(io.recv(socket.clone()).await.unwrap(), "more");
+        assert_eq!(io.recv(socket.clone()).await.unwrap(), "");
         io.close_socket(socket).await.unwrap();
         assert_eq!(client.read(&mut reply).unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_peer_is_seen_to_go_before_what_it_sent_is_received() {
+    check(|shard, _| async move {
+        let io = shard.io();
+        let (socket, mut client) = connect(io).await;
+        let mut unseen = io.start(Op::HangUp { socket: socket.clone() });
+        unseen.cancel();
+        assert_eq!(unseen.next().await.into_count().unwrap_err().kind(), ErrorKind::Interrupted);
+        let mut hang_up = io.start(Op::HangUp { socket: socket.clone() });
+        client.write_all(b"the last").unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(hang_up.next().await.into_count().unwrap(), 0);
+        assert_eq!(io.unread(&socket), 8);
+        assert_eq!(io.recv(socket.clone()).await.unwrap(), "the last");
+        // Who asks later is told as well.
+        let mut hang_up = io.start(Op::HangUp { socket: socket.clone() });
+        assert_eq!(hang_up.next().await.into_count().unwrap(), 0);
+        assert_eq!(io.unread(&socket), 0);
+        io.close_socket(socket).await.unwrap();
     });
 }
 
@@ -176,16 +196,14 @@ fn a_large_body_is_received_whole_and_a_cancelled_receive_loses_nothing() {
             client.write_all(&sent).unwrap();
             client
         });
-        let mut receives = io.recv(socket.clone());
-        let mut head = receives.next().await.into_bytes().unwrap().to_vec();
-        receives.cancel();
-        while !receives.ended() {
-            match receives.next().await {
-                Outcome::Received(Ok(bytes)) => head.extend_from_slice(&bytes),
-                Outcome::Received(Err(error)) => assert_eq!(error.kind(), ErrorKind::Interrupted),
-                other => panic!("{other:?}"),
-            }
+        let mut head = io.recv(socket.clone()).await.unwrap().to_vec();
+        let mut receive = io.start(Op::Recv { socket: socket.clone() });
+        receive.cancel();
+        match receive.next().await.into_bytes() {
+            Ok(bytes) => head.extend_from_slice(&bytes),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Interrupted),
         }
+        assert!(receive.ended());
         let rest = body.len() - head.len();
         let received = io.recv_exact(socket.clone(), BytesMut::from(&head[..]), rest).await.unwrap();
         assert!(received == body);
@@ -289,24 +307,22 @@ fn held_receive_buffers_starve_nobody_for_good() {
                 client.write_all(&chunk).unwrap();
             }
         });
-        let mut receives = io.recv(socket.clone());
         let (mut held, mut received) = (Vec::new(), 0);
         while received < total {
-            let bytes = receives.next().await.into_bytes().unwrap();
+            let bytes = io.recv(socket.clone()).await.unwrap();
             assert!(!bytes.is_empty());
             for (at, byte) in bytes.iter().enumerate().step_by(997) {
                 assert_eq!(*byte, ((received + at) % 256) as u8);
             }
             received += bytes.len();
             held.push(bytes);
-            // More than a ring of buffers holds, then all at once, from another thread.
-            if held.len() == 200 {
+            // Most of what a ring of buffers holds, then all at once, from another thread.
+            if held.len() == 100 {
                 let held = std::mem::take(&mut held);
                 std::thread::spawn(move || drop(held));
             }
         }
         sender.join().unwrap();
-        end(&mut receives).await;
         io.close_socket(socket).await.unwrap();
     });
 }
@@ -333,9 +349,8 @@ fn a_thousand_connections_are_served() {
             let (socket, _) = accepts.next().await.into_accepted().unwrap();
             let (io, done) = (io.clone(), done.clone());
             shard.spawn(async move {
-                let mut receives = io.recv(socket.clone());
                 loop {
-                    let bytes = receives.next().await.into_bytes().unwrap();
+                    let bytes = io.recv(socket.clone()).await.unwrap();
                     if bytes.is_empty() {
                         break;
                     }
@@ -357,11 +372,13 @@ fn a_reset_connection_ends_its_operations() {
     check(|shard, _| async move {
         let io = shard.io();
         let (socket, client) = connect(io).await;
-        let mut receives = io.recv(socket.clone());
+        let mut receive = io.start(Op::Recv { socket: socket.clone() });
+        let mut hang_up = io.start(Op::HangUp { socket: socket.clone() });
         rustix::net::sockopt::set_socket_linger(&client, Some(std::time::Duration::ZERO)).unwrap();
         drop(client);
-        assert!(receives.next().await.into_bytes().is_err());
-        assert!(receives.ended());
+        assert!(receive.next().await.into_bytes().is_err());
+        assert_eq!(hang_up.next().await.into_count().unwrap(), 0);
+        assert!(receive.ended() && hang_up.ended());
         assert!(io.send(socket.clone(), vec![Bytes::from_static(b"x")]).await.is_err());
         io.close_socket(socket).await.unwrap();
     });

@@ -26,9 +26,9 @@ async fn serve_one(shard: Shard, work: Work, socket: Socket, connection: usize) 
     let io = shard.io();
     let path = work::file(&work.dir, connection);
     let (file, _) = io.open(DirId(0), path, FileMode::Blocks).await.expect("its file");
-    let (mut received, mut frames, mut places) = (io.recv(socket.clone()), Frames::default(), Places::new());
+    let (mut frames, mut places) = (Frames::default(), Places::new());
     loop {
-        let bytes = received.next().await.into_bytes().unwrap_or_default();
+        let bytes = io.recv(socket.clone()).await.unwrap_or_default();
         if bytes.is_empty() {
             return;
         }

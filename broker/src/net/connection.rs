@@ -4,7 +4,7 @@ use super::input::{End, Input, Next};
 use super::output::{Done, Replies, send_replies};
 use super::{LARGE_FRAME_BYTES, Limits, Peer, Requests};
 use bytes::Bytes;
-use ringlog_engine::io::{Instant, Socket};
+use ringlog_engine::io::{Instant, Io, Socket};
 use ringlog_engine::shard::Shard;
 use ringlog_engine::shard::sync::Permit;
 use std::cell::{Cell, RefCell};
@@ -28,8 +28,10 @@ pub enum CloseReason {
     Handshake,
     /// A frame that had begun did not end in time.
     SlowFrame,
-    /// Frames that had begun took too much memory, and it had one for long.
+    /// What nobody can use yet took too much memory, and it had much for long.
     Crowded,
+    /// It has sent too much behind a request that waits for its answer for long.
+    Ahead,
     /// A reply that had begun to leave was not taken in time.
     SlowReader,
     /// The broker stops.
@@ -46,6 +48,7 @@ impl CloseReason {
             Self::Handshake => "handshake",
             Self::SlowFrame => "slow_request",
             Self::Crowded => "crowded",
+            Self::Ahead => "ahead",
             Self::SlowReader => "slow_reader",
             Self::Stopping => "stopping",
         }
@@ -60,7 +63,10 @@ impl fmt::Display for CloseReason {
             Self::Idle => write!(f, "it was idle for longer than connections.max.idle.ms"),
             Self::Handshake => write!(f, "it asked for nothing within connections.max.handshake.ms"),
             Self::SlowFrame => write!(f, "a request that had begun did not arrive in time"),
-            Self::Crowded => write!(f, "requests that had begun took too much memory"),
+            Self::Crowded => {
+                write!(f, "requests that had begun, or were behind others, took too much memory")
+            }
+            Self::Ahead => write!(f, "it sent more behind a request than can wait for its answer"),
             Self::SlowReader => write!(f, "a reply was not read in time"),
             Self::Stopping => write!(f, "the broker stops"),
         }
@@ -69,11 +75,14 @@ impl fmt::Display for CloseReason {
 
 /// What others on the shard see of a connection, and how they end it.
 pub(super) struct Control {
+    socket: Socket,
     /// The frame that has begun to come, and the replies that have begun to leave.
     frame: Cell<Option<Transfer>>,
     sending: Cell<Option<Transfer>>,
-    /// Memory that an unfinished small frame takes.
-    unfinished: Cell<usize>,
+    /// Bytes that have come and nobody can use yet, if there are any, and since when.
+    unfinished: Cell<Option<(Instant, usize)>>,
+    /// A request that none may overlap waits for its answer.
+    waits_alone: Cell<bool>,
     /// When it last had a request or an answer, or came; and whether it ever had a request.
     last_used: Cell<Instant>,
     has_asked: Cell<bool>,
@@ -111,6 +120,9 @@ const BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
 /// The same for those who hold memory that others wait for, and the time given to them.
 const BYTES_PER_SECOND_MIN_SHORT: u64 = 8 * 1024 * 1024;
 const TIME_SHORT: Duration = Duration::from_secs(5);
+/// So many bytes may wait in the socket behind a request whose answer takes longer than [`TIME_SHORT`]. Who sent more is not seen to go,
+/// for the end comes after all of it.
+const AHEAD_BYTES_MAX: usize = 32 * 1024;
 
 impl Transfer {
     fn is_late(&self, now: Instant, time: Duration, short: bool) -> bool {
@@ -122,11 +134,13 @@ impl Transfer {
 }
 
 impl Control {
-    pub(super) fn new(now: Instant) -> Rc<Self> {
+    pub(super) fn new(now: Instant, socket: Socket) -> Rc<Self> {
         Rc::new(Self {
+            socket,
             frame: Cell::new(None),
             sending: Cell::new(None),
-            unfinished: Cell::new(0),
+            unfinished: Cell::new(None),
+            waits_alone: Cell::new(false),
             last_used: Cell::new(now),
             has_asked: Cell::new(false),
             busy: Cell::new(false),
@@ -144,14 +158,14 @@ impl Control {
         }
     }
 
-    pub(super) fn set_unfinished(&self, bytes: usize) {
-        self.unfinished.set(bytes);
+    pub(super) fn set_unfinished(&self, bytes: usize, now: impl FnOnce() -> Instant) {
+        let since = |before: Option<(Instant, usize)>| before.map_or_else(now, |(since, _)| since);
+        self.unfinished.set((bytes > 0).then(|| (since(self.unfinished.get()), bytes)));
     }
 
-    /// Since when there is a small frame that has not ended, and the memory it takes.
+    /// Since when there are bytes that nobody can use, and how many.
     pub(super) fn unfinished(&self) -> Option<(Instant, usize)> {
-        let bytes = self.unfinished.get();
-        self.frame.get().filter(|_| bytes > 0).map(|frame| (frame.began, bytes))
+        self.unfinished.get()
     }
 
     /// A large body of this length, for which memory was taken, is being received.
@@ -161,6 +175,7 @@ impl Control {
 
     pub(super) fn frame_ended(&self) {
         self.frame.set(None);
+        self.unfinished.set(None);
     }
 
     /// Replies of this length together have begun to leave. They hold memory, and so may the requests behind them.
@@ -198,7 +213,7 @@ impl Control {
     }
 
     /// Closes what has been silent too long.
-    pub(super) fn sweep(&self, now: Instant, patience: &Patience) {
+    pub(super) fn sweep(&self, now: Instant, patience: &Patience, io: &Io) {
         let Patience { idle, handshake, frame, short_of_requests, short_of_replies } = *patience;
         let unused = now.since(self.last_used.get());
         if self.frame.get().is_some_and(|coming| coming.is_late(now, frame, short_of_requests)) {
@@ -207,6 +222,12 @@ impl Control {
             self.close(CloseReason::SlowReader);
         } else if !handshake.is_zero() && !self.has_asked.get() && unused >= handshake {
             self.close(CloseReason::Handshake);
+        } else if self.waits_alone.get()
+            && self.sending.get().is_none()
+            && unused >= TIME_SHORT
+            && io.unread(&self.socket) > AHEAD_BYTES_MAX
+        {
+            self.close(CloseReason::Ahead);
         } else if !idle.is_zero() && !self.busy.get() && unused >= idle {
             self.close(CloseReason::Idle);
         }
@@ -290,7 +311,7 @@ impl Connection {
                 Some(Next::Large { len }) => {
                     let cost = self.requests.cost(input.body_start(), len);
                     let taken = self.limits.large_request_memory.take(cost);
-                    let held = input.keep_while(taken, false).await.expect(NOT_UNTIL_CLOSED);
+                    let held = input.keep_while(taken).await;
                     match input.large_body(len, &*self.requests).await {
                         Ok(body) => (body, false, Some(held)),
                         Err(end) => return end.into(),
@@ -303,7 +324,7 @@ impl Connection {
             let mut request = Request { body, lent };
             if replies.waiting() > ahead_max {
                 request.keep();
-                input.keep_while(answered_to(replies, ahead_max), false).await;
+                input.keep_while(answered_to(replies, ahead_max)).await;
             }
             let held = match held {
                 Some(held) => held,
@@ -315,11 +336,13 @@ impl Connection {
             }
             request.keep();
             replies.push(self.requests.dispatch(&self.peer, request.body), Some(held));
-            if input.keep_while(answered_to(replies, 0), true).await.is_none() {
+            self.control.waits_alone.set(true);
+            if input.keep_while_heard(answered_to(replies, 0)).await.is_none() {
                 // Nobody is left to hear the answer: it is given up, not waited for.
                 self.control.close(CloseReason::Client);
                 return CloseReason::Client;
             }
+            self.control.waits_alone.set(false);
         }
     }
 
@@ -341,13 +364,9 @@ impl Connection {
             return held;
         }
         request.keep();
-        // While there is none, the client is not read from.
-        let taken = self.limits.request_memory.take(cost);
-        input.keep_while(taken, false).await.expect(NOT_UNTIL_CLOSED)
+        input.keep_while(self.limits.request_memory.take(cost)).await
     }
 }
-
-const NOT_UNTIL_CLOSED: &str = "it does not end with the client";
 
 /// A body on its way to be dispatched.
 struct Request {

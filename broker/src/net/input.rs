@@ -8,37 +8,37 @@
 //! ```text
 //!   chunk (lent)  │len│ body │len│ body │le        the rest goes to `held` when the next chunk is needed
 //!   held (ours)                         │len│ bod
-//!   ahead (ours)  chunks that came while a request was being answered
 //! ```
+//!
+//! While a request waits, for memory or for its answer, nothing is received: what the client sends meanwhile stays with the kernel, and
+//! holds the client up.
 
 use super::connection::Control;
 use super::unfinished::Share;
-use super::{AHEAD_BYTES_MAX, LARGE_FRAME_BYTES, LARGE_START_BYTES, Limits, Requests};
+use super::{LARGE_FRAME_BYTES, LARGE_START_BYTES, Limits, Requests};
 use bytes::{Buf, Bytes, BytesMut};
-use ringlog_engine::io::{Io, Op, Outcome, Socket, Stream};
-use std::collections::VecDeque;
+use ringlog_engine::io::{Io, Op, Socket, Stream};
 use std::future::Future;
 use std::future::poll_fn;
-use std::io;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 /// The receiving half of a connection.
 pub(super) struct Input {
     io: Io,
     socket: Socket,
-    stream: Option<Stream>,
+    /// The receive that is under way.
+    receiving: Option<Stream>,
+    /// Ends when the client sends no more; `None` once it has.
+    hang_up: Option<Stream>,
     chunk: Bytes,
+    /// The chunk lies in a shared receive buffer.
+    lent: bool,
     held: BytesMut,
-    ahead: VecDeque<Bytes>,
-    ahead_bytes: usize,
     request_bytes_max: usize,
-    end: Option<End>,
     /// The last frame was a large one, so that the next is likely to be.
     after_large: bool,
-    /// The stream has been told to end.
-    cancelled: bool,
     control: Rc<Control>,
     share: Share,
 }
@@ -71,18 +71,16 @@ const START_BYTES: usize = LENGTH_BYTES + 4;
 impl Input {
     pub(super) fn new(io: Io, socket: Socket, limits: &Limits, control: Rc<Control>) -> Self {
         Self {
+            hang_up: Some(io.start(Op::HangUp { socket: socket.clone() })),
             io,
             socket,
             control,
             share: Share::new(&limits.unfinished),
-            cancelled: false,
-            stream: None,
+            receiving: None,
             chunk: Bytes::new(),
+            lent: false,
             held: BytesMut::new(),
-            ahead: VecDeque::new(),
-            ahead_bytes: 0,
             request_bytes_max: limits.request_bytes_max,
-            end: None,
             after_large: false,
         }
     }
@@ -117,14 +115,7 @@ impl Input {
 
     /// Receives the rest of the large body that [`Input::next`] has just announced.
     pub(super) async fn large_body(&mut self, len: usize, requests: &dyn Requests) -> Result<Bytes, End> {
-        self.disarm().await;
-        while self.held.len() < LENGTH_BYTES + len && self.take_ahead() {
-            self.fill_held(LENGTH_BYTES + len);
-        }
         self.held.advance(LENGTH_BYTES);
-        if self.held.len() >= len {
-            return Ok(self.held.split_to(len).freeze());
-        }
         self.control.large_body_began(self.io.now(), len - self.held.len());
         let mut start = self.held.split();
         self.count();
@@ -143,44 +134,43 @@ impl Input {
     /// Receives this many bytes more than there are.
     async fn receive_exactly(&mut self, into: BytesMut, len: usize) -> Result<Bytes, End> {
         let whole = into.len() + len;
-        let stream =
-            self.stream.insert(self.io.start(Op::RecvExact { socket: self.socket.clone(), into, len }));
-        let outcome = stream.next().await;
-        self.stream = None;
-        match outcome.into_bytes() {
-            Ok(bytes) if bytes.len() == whole => Ok(bytes),
-            Ok(_) => Err(self.ended(End::Closed)),
-            Err(_) => Err(self.ended(End::Failed)),
-        }
+        let bytes = self.receive(Op::RecvExact { socket: self.socket.clone(), into, len }).await?;
+        if bytes.len() == whole { Ok(bytes) } else { Err(End::Closed) }
     }
 
-    /// Runs `work` while what the client sends meanwhile is kept, up to a bound. `None` when the client closed its
-    /// side first and `until_closed` is set.
-    pub(super) async fn keep_while<T>(
-        &mut self,
-        work: impl Future<Output = T>,
-        until_closed: bool,
-    ) -> Option<T> {
-        self.keep_chunk();
-        if !self.share.allows_ahead() {
-            self.cancel();
-        }
+    /// Runs `work`, during which nothing is received.
+    pub(super) async fn keep_while<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            let done = work.as_mut().poll(cx);
+            if done.is_pending() {
+                self.keep_chunk();
+            }
+            done
+        })
+        .await
+    }
+
+    /// The same; `None` when the client closed its side first.
+    pub(super) async fn keep_while_heard<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         poll_fn(|cx| {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
                 return Poll::Ready(Some(done));
             }
-            self.poll_ahead(cx);
-            if until_closed && self.end.is_some() { Poll::Ready(None) } else { Poll::Pending }
+            self.keep_chunk();
+            self.poll_hang_up(cx).map(|()| None)
         })
         .await
     }
 
-    /// Stops receiving, whatever it was that was being received, and gives lent buffers back.
+    /// Ends what is under way on the socket, and gives lent buffers back.
     pub(super) async fn stop(&mut self) {
-        self.cancelled = false;
         self.chunk = Bytes::new();
-        self.disarm().await;
+        for mut pending in [self.receiving.take(), self.hang_up.take()].into_iter().flatten() {
+            pending.cancel();
+            pending.next().await;
+        }
     }
 
     /// Cuts the next frame out of what is there.
@@ -192,24 +182,17 @@ impl Input {
                 return Ok(Some(Next::Frame { body: self.chunk.split_to(len), lent: true }));
             }
         }
-        loop {
-            self.fill_held(LENGTH_BYTES);
-            if self.held.len() < LENGTH_BYTES {
-                return Ok(None);
-            }
-            let len = self.frame_len(&self.held)?;
-            self.fill_held(LENGTH_BYTES + len);
-            if self.held.len() >= LENGTH_BYTES + len {
-                self.held.advance(LENGTH_BYTES);
-                return Ok(Some(Next::Frame { body: self.held.split_to(len).freeze(), lent: false }));
-            }
-            if len >= LARGE_FRAME_BYTES {
-                return Ok(Some(Next::Large { len }));
-            }
-            if !self.take_ahead() {
-                return Ok(None);
-            }
+        self.fill_held(LENGTH_BYTES);
+        if self.held.len() < LENGTH_BYTES {
+            return Ok(None);
         }
+        let len = self.frame_len(&self.held)?;
+        self.fill_held(LENGTH_BYTES + len);
+        if self.held.len() >= LENGTH_BYTES + len {
+            self.held.advance(LENGTH_BYTES);
+            return Ok(Some(Next::Frame { body: self.held.split_to(len).freeze(), lent: false }));
+        }
+        Ok((len >= LARGE_FRAME_BYTES).then_some(Next::Large { len }))
     }
 
     fn frame_len(&self, bytes: &[u8]) -> Result<usize, End> {
@@ -229,136 +212,55 @@ impl Input {
         }
     }
 
-    /// Puts the next chunk that came ahead in the place of the chunk, which must be used up.
-    fn take_ahead(&mut self) -> bool {
-        assert!(self.chunk.is_empty(), "chunks are used in order");
-        let Some(chunk) = self.ahead.pop_front() else { return false };
-        self.ahead_bytes -= chunk.len();
-        self.chunk = chunk;
-        true
-    }
-
-    /// Waits for the next chunk.
+    /// Waits for the next chunk: whatever comes next, or after a large frame only the next one's start, for once.
     async fn more(&mut self) -> Result<(), End> {
-        if self.take_ahead() {
-            return Ok(());
-        }
-        if let Some(end) = &self.end {
-            return Err(end.clone());
-        }
-        poll_fn(|cx| self.poll_chunk(cx)).await
-    }
-
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        loop {
-            if self.stream.is_none() {
-                self.cancelled = false;
-                self.stream = Some(self.receive());
-            }
-            let Poll::Ready(outcome) = self.poll_stream(cx) else { return Poll::Pending };
-            match self.received(outcome) {
-                Ok(Some(chunk)) => {
-                    self.chunk = chunk;
-                    return Poll::Ready(Ok(()));
-                }
-                // The stream ended because it was told to; take it up again.
-                Ok(None) => {}
-                Err(end) => return Poll::Ready(Err(end)),
-            }
-        }
-    }
-
-    /// Receives whatever comes next, or after a large frame only the next one's start, for once.
-    fn receive(&mut self) -> Stream {
         let socket = self.socket.clone();
-        if std::mem::take(&mut self.after_large) && self.held.is_empty() {
-            return self.io.start(Op::RecvExact { socket, into: BytesMut::new(), len: START_BYTES });
-        }
-        self.io.recv(socket)
+        let op = if std::mem::take(&mut self.after_large) && self.held.is_empty() {
+            Op::RecvExact { socket, into: BytesMut::new(), len: START_BYTES }
+        } else {
+            Op::Recv { socket }
+        };
+        self.chunk = self.receive(op).await?;
+        self.lent = true;
+        Ok(())
     }
 
-    /// Takes what has come into memory of our own; leaves the socket alone once that is enough.
-    fn poll_ahead(&mut self, cx: &mut Context<'_>) {
-        while self.stream.is_some() {
-            let Poll::Ready(outcome) = self.poll_stream(cx) else { return };
-            if let Ok(Some(chunk)) = self.received(outcome) {
-                self.push_ahead(&chunk);
-            }
-            self.count();
-            if self.ahead_bytes > AHEAD_BYTES_MAX || !self.share.allows_ahead() {
-                self.cancel();
-            }
-        }
-    }
-
-    /// The next outcome of the stream, which there must be.
-    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let stream = self.stream.as_mut().expect("the caller has looked");
-        let outcome = stream.poll_next(cx);
-        if stream.ended() {
-            self.stream = None;
-        }
-        outcome
-    }
-
-    fn cancel(&mut self) {
-        if let Some(stream) = &self.stream
-            && !std::mem::replace(&mut self.cancelled, true)
-        {
-            stream.cancel();
+    /// Receives, or goes on with a receive that is under way.
+    async fn receive(&mut self, op: Op) -> Result<Bytes, End> {
+        // The chunk is used up, but would keep its buffer from others.
+        assert!(self.chunk.is_empty(), "bytes are used in order");
+        self.chunk = Bytes::new();
+        self.receiving.get_or_insert_with(|| self.io.start(op));
+        let outcome = poll_fn(|cx| self.receiving.as_mut().expect("just begun").poll_next(cx)).await;
+        self.receiving = None;
+        match outcome.into_bytes() {
+            Ok(bytes) if bytes.is_empty() => Err(End::Closed),
+            Ok(bytes) => Ok(bytes),
+            Err(_) => Err(End::Failed),
         }
     }
 
-    /// Ends the receive stream; what still comes of it is kept.
-    async fn disarm(&mut self) {
-        self.cancel();
-        self.keep_chunk();
-        while self.stream.is_some() {
-            let outcome = poll_fn(|cx| self.poll_stream(cx)).await;
-            if let Ok(Some(chunk)) = self.received(outcome) {
-                self.push_ahead(&chunk);
-            }
+    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(hang_up) = &mut self.hang_up {
+            ready!(hang_up.poll_next(cx));
+            self.hang_up = None;
         }
+        Poll::Ready(())
     }
 
     /// Takes note of what lies here and is of no use yet.
     fn count(&mut self) {
         let held = if self.held.is_empty() { 0 } else { self.held.capacity() };
-        self.control.set_unfinished(held);
-        self.share.set(held, self.ahead_bytes);
-    }
-
-    fn push_ahead(&mut self, chunk: &Bytes) {
-        self.ahead_bytes += chunk.len();
-        self.ahead.push_back(Bytes::copy_from_slice(chunk));
+        let kept = if self.lent { 0 } else { self.chunk.len() };
+        self.control.set_unfinished(held + kept, || self.io.now());
+        self.share.set(held + kept);
     }
 
     /// The chunk leaves its lent buffer.
     fn keep_chunk(&mut self) {
-        if !self.chunk.is_empty() {
+        if std::mem::replace(&mut self.lent, false) {
             self.chunk = Bytes::copy_from_slice(&self.chunk);
-        } else {
-            self.chunk = Bytes::new();
+            self.count();
         }
     }
-
-    fn received(&mut self, outcome: Outcome) -> Result<Option<Bytes>, End> {
-        match outcome.into_bytes() {
-            Ok(bytes) if bytes.is_empty() => Err(self.ended(End::Closed)),
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if is_cancelled(&error) => Ok(None),
-            Err(_) => Err(self.ended(End::Failed)),
-        }
-    }
-
-    fn ended(&mut self, end: End) -> End {
-        self.end = Some(end.clone());
-        end
-    }
-}
-
-/// Whether an operation ended because it was asked to.
-fn is_cancelled(error: &io::Error) -> bool {
-    const ECANCELED: i32 = 125;
-    error.kind() == io::ErrorKind::Interrupted || error.raw_os_error() == Some(ECANCELED)
 }

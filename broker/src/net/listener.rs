@@ -7,6 +7,7 @@ use ringlog_engine::io::{Listener, Socket, Stream};
 use ringlog_engine::shard::Shard;
 use ringlog_engine::shard::sync::Event;
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
@@ -102,7 +103,7 @@ impl Listeners {
         if inner.stopping.get() {
             return self.turn_away(new.socket);
         }
-        let control = Control::new(inner.shard.now());
+        let control = Control::new(inner.shard.now(), new.socket.clone());
         inner.connections.borrow_mut().insert(new.socket.id(), control.clone());
         let peer = Peer::new(&new);
         let NewConnection { socket, place, .. } = new;
@@ -210,24 +211,26 @@ impl Listeners {
                     || limits.large_request_memory.is_short()
                     || self.0.requests.is_short_of_reply_memory(),
             };
-            self.for_each(|control| control.sweep(now, &patience));
+            let io = self.0.shard.io();
+            self.for_each(|control| control.sweep(now, &patience, io));
             self.sleep_unless_stopping(sweep_every(limits)).await;
         }
     }
 
-    /// Whenever frames that have begun take too much memory, closes those that began first.
+    /// Whenever what nobody can use yet takes too much memory, closes those that have had most of it for longest.
     async fn make_room(self) {
         let unfinished = self.0.limits.unfinished.clone();
         loop {
             unfinished.exceeded.next().await;
             let mut excess = unfinished.excess();
+            let now = self.0.shard.now();
             let connections = self.0.connections.borrow();
-            let mut began: Vec<_> = connections
+            let mut crowd: Vec<_> = connections
                 .values()
-                .filter_map(|one| one.unfinished().map(|(began, bytes)| (began, bytes, one)))
+                .filter_map(|one| one.unfinished().map(|(since, bytes)| (now.since(since), bytes, one)))
                 .collect();
-            began.sort_by_key(|(began, ..)| *began);
-            for (_, bytes, control) in began {
+            crowd.sort_by_key(|(age, bytes, _)| Reverse(age.as_nanos() * *bytes as u128));
+            for (_, bytes, control) in crowd {
                 if excess == 0 {
                     break;
                 }

@@ -164,7 +164,7 @@ pub struct Limits {
     pub overlapping_max: usize,
     /// Request memory of this shard for bodies below [`LARGE_FRAME_BYTES`].
     pub request_memory: Credits,
-    /// Bytes that have come and are no whole request yet, or behind one that is being answered.
+    /// Bytes that have come and are no whole request yet, or lie behind one that is being answered.
     pub unfinished: Rc<Unfinished>,
     /// Request memory for larger bodies. It is taken before they have come: those that do not come keep no small ones waiting.
     pub large_request_memory: Credits,
@@ -174,9 +174,6 @@ pub struct Limits {
 pub const LARGE_FRAME_BYTES: usize = 64 * 1024;
 /// So much of a large body is looked at to choose the memory for it.
 const LARGE_START_BYTES: usize = 512;
-
-/// Bytes taken from a client ahead of the request being answered; then its socket is left alone.
-const AHEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Replies are gathered into one send up to this many bytes or pieces.
 const SEND_BYTES_MAX: u64 = 1024 * 1024;

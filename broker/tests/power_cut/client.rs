@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use ringlog_engine::io::sim::{ActorId, MachineId, Sim};
-use ringlog_engine::io::{Io, Socket, Stream};
+use ringlog_engine::io::{Io, Socket};
 use ringlog_engine::shard::sync::{Sender, oneshot};
 use ringlog_wire::{Message, Part, Reader, Request, ResponseHeader, encode_request};
 use std::cell::{Cell, RefCell};
@@ -36,10 +36,8 @@ impl Door {
             }
             let Ok(socket) = sim.connect(from.0, to) else { return };
             let io = sim.shard(from.1).io().clone();
-            let stream = io.recv(socket.clone());
             let serial = self.0.serial.replace(self.0.serial.get() + 1);
-            let connection =
-                Connection { io, socket, stream, received: BytesMut::new(), next_id: 0, life, serial };
+            let connection = Connection { io, socket, received: BytesMut::new(), next_id: 0, life, serial };
             let sender = self.0.waiting.borrow_mut().pop_front().expect("just seen");
             sender.send(connection);
         }
@@ -50,7 +48,6 @@ impl Door {
 pub(crate) struct Connection {
     io: Io,
     socket: Socket,
-    stream: Stream,
     received: BytesMut,
     next_id: i32,
     /// Which process of the broker it leads to.
@@ -86,10 +83,7 @@ impl Connection {
                 assert_eq!(reader.remaining(), 0, "a response ends with its frame");
                 return Some(response);
             }
-            if self.stream.ended() {
-                return None;
-            }
-            match self.stream.next().await.into_bytes() {
+            match self.io.recv(self.socket.clone()).await {
                 Ok(bytes) if !bytes.is_empty() => self.received.extend_from_slice(&bytes),
                 _ => return None,
             }

@@ -62,6 +62,7 @@ pub(super) fn run(op: Op, disks: &Disks) -> Outcome {
         | Op::Accept { .. }
         | Op::Recv { .. }
         | Op::RecvExact { .. }
+        | Op::HangUp { .. }
         | Op::Send { .. }
         | Op::SendFile { .. }
         | Op::CloseSocket { .. } => unreachable!("a Driver does not give these to a helper thread"),

@@ -122,9 +122,14 @@ impl Io {
         self.stream(Op::Accept { listener })
     }
 
-    /// [`Op::Recv`] as a stream of byte chunks.
-    pub fn recv(&self, socket: Socket) -> Stream {
-        self.stream(Op::Recv { socket })
+    /// [`Op::Recv`].
+    pub async fn recv(&self, socket: Socket) -> io::Result<Bytes> {
+        self.run(Op::Recv { socket }).await.into_bytes()
+    }
+
+    /// See [`Driver::unread`].
+    pub fn unread(&self, socket: &Socket) -> usize {
+        self.0.borrow().driver.unread(socket)
     }
 
     /// [`Op::RecvExact`].

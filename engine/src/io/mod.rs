@@ -76,6 +76,11 @@ pub trait Driver {
         0
     }
 
+    /// Bytes that have come to a socket and have not been received.
+    fn unread(&self, _socket: &Socket) -> usize {
+        0
+    }
+
     /// Asks that a pending operation end early. Its last completion still comes (with
     /// [`std::io::ErrorKind::Interrupted`] / `ECANCELED`, or with its result if it was quicker).
     fn cancel(&mut self, token: Token);

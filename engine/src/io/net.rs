@@ -61,6 +61,12 @@ pub(super) fn recv(socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(count)
 }
 
+/// Bytes that have come and have not been received.
+pub(super) fn unread(socket: &Socket) -> usize {
+    let bytes = rustix::io::ioctl_fionread(fd(socket)).unwrap_or(0);
+    usize::try_from(bytes).expect("a socket's buffer is in memory")
+}
+
 /// Sends what the socket takes without waiting; returns how many bytes. What is wrong with a socket the operation that sends the
 /// rest tells.
 pub(super) fn send_at_once(socket: &Socket, parts: &[Bytes]) -> usize {

@@ -47,14 +47,17 @@ pub enum Op {
     // ---- data path: sockets ----
     /// Accept connections until cancelled: one [`Outcome::Accepted`] each.
     Accept { listener: Listener },
-    /// Receive until cancelled or the peer ends: one [`Outcome::Received`] each, empty bytes at the end of stream.
-    /// The bytes lie in a shared receive buffer: consume or copy them soon, they starve others while held.
-    /// At most one `Recv` or `RecvExact` is pending on a socket.
+    /// Receive what comes next, up to a buffer of it: [`Outcome::Received`], empty at the end of stream. Nothing is taken from a
+    /// socket on which none is pending. The bytes lie in a shared receive buffer: consume or copy them soon, they starve others
+    /// while held. At most one `Recv` or `RecvExact` is pending on a socket.
     Recv { socket: Socket },
     /// Receive exactly `len` more bytes behind those that `into` holds (what came of a large body before its length was
     /// known), and without moving it where it has room for them: [`Outcome::Received`] with all of them, fewer only at
     /// the end of stream.
     RecvExact { socket: Socket, into: BytesMut, len: usize },
+    /// Wait until the peer sends no more, whether or not all it sent has been received, or the connection fails:
+    /// [`Outcome::Count`]. At most one is pending on a socket.
+    HangUp { socket: Socket },
     /// Send all of these bytes in order: [`Outcome::Count`]. At most one `Send` or `SendFile` is pending on a socket.
     Send { socket: Socket, parts: Vec<Bytes> },
     /// Send `len` bytes of a [`FileMode::Cached`] file from `pos` without copying them: [`Outcome::Count`].

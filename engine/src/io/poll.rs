@@ -44,9 +44,27 @@ struct Entry {
     socket: Socket,
     input: Option<(Token, Input)>,
     output: Option<(Token, Output)>,
+    hang_up: Option<Token>,
     readable: bool,
     writable: bool,
+    /// The peer sends no more.
+    hung_up: bool,
     queued: bool,
+}
+
+impl Entry {
+    fn new(socket: Socket) -> Self {
+        Self {
+            socket,
+            input: None,
+            output: None,
+            hang_up: None,
+            readable: true,
+            writable: true,
+            hung_up: false,
+            queued: false,
+        }
+    }
 }
 
 enum Input {
@@ -108,6 +126,21 @@ impl PollDriver {
         }
     }
 
+    fn begin_hang_up(&mut self, token: Token, socket: Socket) {
+        match self.entry(socket) {
+            Ok(entry) => {
+                assert!(
+                    entry.hang_up.replace(token).is_none(),
+                    "one wait for the end is pending on a socket"
+                );
+                let id = entry.socket.id();
+                self.tokens.insert(token, id);
+                self.queue(id);
+            }
+            Err(error) => self.complete(token, Outcome::Count(Err(error))),
+        }
+    }
+
     fn begin_output(&mut self, token: Token, socket: Socket, output: Output) {
         match self.entry(socket) {
             Ok(entry) => {
@@ -129,9 +162,7 @@ impl PollDriver {
                 | epoll::EventFlags::RDHUP
                 | epoll::EventFlags::ET;
             epoll::add(&self.epoll, net::fd(&socket), epoll::EventData::new_u64(id), flags)?;
-            let entry =
-                Entry { socket, input: None, output: None, readable: true, writable: true, queued: false };
-            self.sockets.insert(id, entry);
+            self.sockets.insert(id, Entry::new(socket));
         }
         Ok(self.sockets.get_mut(&id).expect("just there"))
     }
@@ -151,8 +182,12 @@ impl PollDriver {
     fn try_socket(&mut self, id: u64) {
         let Some(entry) = self.sockets.get_mut(&id) else { return };
         entry.queued = false;
+        let hang_up = if entry.hung_up { entry.hang_up.take() } else { None };
         if entry.readable && entry.input.is_some() {
             self.try_input(id);
+        }
+        if let Some(token) = hang_up {
+            self.complete(token, Outcome::Count(Ok(0)));
         }
         self.try_output(id);
     }
@@ -163,7 +198,7 @@ impl PollDriver {
         let step = match &mut input {
             Input::Accept => {
                 let accepted = net::accept(&entry.socket);
-                step(accepted, Outcome::Accepted, |_| false)
+                step(accepted, Outcome::Accepted, Step::More)
             }
             Input::Recv => {
                 if self.spare.capacity() < RECV_BYTES_MIN {
@@ -175,7 +210,7 @@ impl PollDriver {
                 let count = *received.as_ref().unwrap_or(&0);
                 self.spare.truncate(count);
                 let bytes = self.spare.split().freeze();
-                step(received.map(|_| bytes), Outcome::Received, Bytes::is_empty)
+                step(received.map(|_| bytes), Outcome::Received, Step::End)
             }
             Input::Exact { buffer, len } => {
                 // Only what is about to be filled is touched: a length is a client's claim.
@@ -190,7 +225,7 @@ impl PollDriver {
                         Step::End(Outcome::Received(Ok(buffer.split().freeze())))
                     }
                     Ok(_) => Step::Again,
-                    Err(error) => step(Err(error), Outcome::Received, |_: &Bytes| true),
+                    Err(error) => step(Err(error), Outcome::Received, Step::End),
                 }
             }
         };
@@ -306,6 +341,7 @@ impl Driver for PollDriver {
         match op {
             Op::Accept { listener } => self.begin_input(token, listener.0, Input::Accept),
             Op::Recv { socket } => self.begin_input(token, socket, Input::Recv),
+            Op::HangUp { socket } => self.begin_hang_up(token, socket),
             // Asked for nothing a socket would wait for something.
             Op::RecvExact { into, len: 0, .. } => {
                 self.done.push(Completion {
@@ -330,7 +366,7 @@ impl Driver for PollDriver {
             Op::CloseSocket { socket } => {
                 if let Some(entry) = self.sockets.remove(&socket.id()) {
                     assert!(
-                        entry.input.is_none() && entry.output.is_none(),
+                        entry.input.is_none() && entry.output.is_none() && entry.hang_up.is_none(),
                         "a socket is closed after its operations"
                     );
                     let removed = epoll::delete(&self.epoll, net::fd(&socket));
@@ -368,6 +404,10 @@ impl Driver for PollDriver {
         net::send_at_once(socket, parts)
     }
 
+    fn unread(&self, socket: &Socket) -> usize {
+        net::unread(socket)
+    }
+
     fn cancel(&mut self, token: Token) {
         // What a helper thread or the flusher has is not cancelled: it ends by itself.
         let Some(id) = self.tokens.get(&token) else { return };
@@ -375,6 +415,9 @@ impl Driver for PollDriver {
         if entry.input.as_ref().is_some_and(|(pending, _)| *pending == token) {
             let (_, input) = entry.input.take().expect("just seen");
             self.complete(token, input.failed(io::ErrorKind::Interrupted.into()));
+        } else if entry.hang_up == Some(token) {
+            entry.hang_up = None;
+            self.complete(token, Outcome::Count(Err(io::ErrorKind::Interrupted.into())));
         } else if entry.output.as_ref().is_some_and(|(pending, _)| *pending == token) {
             entry.output = None;
             self.complete(token, Outcome::Count(Err(io::ErrorKind::Interrupted.into())));
@@ -401,6 +444,7 @@ impl Driver for PollDriver {
             let broken = flags.intersects(epoll::EventFlags::ERR | epoll::EventFlags::HUP);
             entry.readable |= broken || flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::RDHUP);
             entry.writable |= broken || flags.contains(epoll::EventFlags::OUT);
+            entry.hung_up |= broken || flags.contains(epoll::EventFlags::RDHUP);
             self.try_socket(id);
         }
         self.take_jobs(done);
@@ -454,10 +498,9 @@ enum Step {
     End(Outcome),
 }
 
-fn step<T>(result: io::Result<T>, outcome: fn(io::Result<T>) -> Outcome, ends: impl Fn(&T) -> bool) -> Step {
+fn step<T>(result: io::Result<T>, outcome: fn(io::Result<T>) -> Outcome, done: fn(Outcome) -> Step) -> Step {
     match result {
-        Ok(value) if ends(&value) => Step::End(outcome(Ok(value))),
-        Ok(value) => Step::More(outcome(Ok(value))),
+        Ok(value) => done(outcome(Ok(value))),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Step::Wait,
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Step::Again,
         // A connection that was reset before it was accepted is no failure of the listener.

@@ -2,8 +2,8 @@
 //!
 //! - One submission a turn: operations are queued as entries and handed over by the call that also waits.
 //! - Sockets and files are registered; an operation names them by slot, which saves the kernel a lookup and a reference count.
-//! - Accept and receive are multishot: one entry serves until it is cancelled. Received bytes lie in a ring of shared
-//!   buffers ([`super::lent`]).
+//! - Accept is multishot: one entry serves until it is cancelled. Receive is not, for then the kernel would take what lies in the
+//!   socket at one go, up to a megabyte of it, whoever has use for it. Received bytes lie in a ring of shared buffers ([`super::lent`]).
 //! - What the ring would run on a worker thread of the kernel (syncs, space, names) goes to our own helper threads and
 //!   flushers instead, so that nothing the shard submits leaves its core unseen.
 #![expect(unsafe_code, reason = "entries of the ring carry addresses")]
@@ -224,10 +224,9 @@ impl UringDriver {
                 let buffer =
                     cqueue::buffer_select(entry.flags()).expect("received bytes lie in a shared buffer");
                 let bytes = self.lender.lend(buffer, usize::try_from(count).expect("a count"));
-                self.hand_on(id, Outcome::Received(Ok(bytes)), more, false);
+                self.hand_on(id, Outcome::Received(Ok(bytes)), false, true);
             }
-            (Work::Recv { .. }, Ok(_)) => self.hand_on(id, Outcome::Received(Ok(Bytes::new())), more, !more),
-            (Work::Recv { .. }, Err(error)) => self.hand_on(id, Outcome::Received(Err(error)), more, !more),
+            (Work::Recv { .. }, Ok(_)) => self.hand_on(id, Outcome::Received(Ok(Bytes::new())), false, true),
             (work, Err(error)) => {
                 let failed = work.failed(error);
                 self.hand_on(id, failed, false, true);
@@ -242,20 +241,15 @@ impl UringDriver {
         }
     }
 
-    /// Gives an outcome to the shard. A multishot operation that the kernel ended although nothing is wrong is
-    /// begun again, unseen.
+    /// Gives an outcome to the shard. An accept that the kernel ended although nothing is wrong is begun again, unseen.
     fn hand_on(&mut self, id: u32, outcome: Outcome, more: bool, ends: bool) {
         let pending = self.ops[id as usize].as_ref().expect("an operation in the ring");
         let token = pending.token;
         let rearm = !more && !ends && !pending.cancelled;
-        // A cancelled multishot operation that ended with bytes still owes its last completion.
         let ends = !more && !rearm;
-        let owes_end = ends && pending.cancelled && !is_end(&outcome);
-        let last = match (&pending.work, owes_end) {
-            (Work::Recv { .. }, true) => Some(Outcome::Received(Err(io::ErrorKind::Interrupted.into()))),
-            (Work::Accept { .. }, true) => Some(Outcome::Accepted(Err(io::ErrorKind::Interrupted.into()))),
-            _ => None,
-        };
+        // A cancelled accept that ended with a connection still owes its last completion.
+        let owes_end = ends && pending.cancelled && matches!(outcome, Outcome::Accepted(Ok(_)));
+        let last = owes_end.then(|| Outcome::Accepted(Err(io::ErrorKind::Interrupted.into())));
         self.done.push(Completion { token, outcome, more: !ends || last.is_some() });
         if let Some(outcome) = last {
             self.done.push(Completion { token, outcome, more: false });
@@ -348,6 +342,7 @@ impl Driver for UringDriver {
         match op {
             Op::Accept { listener } => self.begin(token, Work::Accept { listener }),
             Op::Recv { socket } => self.begin(token, Work::Recv { socket }),
+            Op::HangUp { socket } => self.begin(token, Work::HangUp { socket }),
             // Asked for nothing a socket would wait for something.
             Op::RecvExact { into, len: 0, .. } => {
                 self.done.push(Completion {
@@ -415,6 +410,10 @@ impl Driver for UringDriver {
 
     fn send_at_once(&mut self, socket: &Socket, parts: &[Bytes]) -> usize {
         net::send_at_once(socket, parts)
+    }
+
+    fn unread(&self, socket: &Socket) -> usize {
+        net::unread(socket)
     }
 
     fn cancel(&mut self, token: Token) {
@@ -517,15 +516,6 @@ fn outcome(result: i32) -> io::Result<i32> {
         count @ 0.. => Ok(count),
         error if -error == libc::ECANCELED => Err(io::ErrorKind::Interrupted.into()),
         error => Err(io::Error::from_raw_os_error(-error)),
-    }
-}
-
-/// Whether nothing may follow this outcome.
-fn is_end(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Received(Ok(bytes)) => bytes.is_empty(),
-        Outcome::Received(Err(_)) | Outcome::Accepted(Err(_)) | Outcome::Count(_) => true,
-        _ => false,
     }
 }
 

@@ -152,7 +152,7 @@ fn above_the_rate_all_are_served_in_time() {
     world.stop();
 }
 
-/// Two shards, each with 256 KiB for frames that have begun, and as much for what is sent ahead.
+/// Two shards, each with 512 KiB for what has come and nobody can use yet.
 const SMALL: &[&str] = &["socket.request.max.bytes=1000000", "queued.max.request.bytes=8388608"];
 
 #[test]
@@ -182,19 +182,33 @@ static HALF: &[u8] = &{
     bytes
 };
 
+/// A fetch that waits for so long, and this many small requests behind it, which `together` says come with it.
+async fn send_ahead(client: &mut Client, wait_ms: i32, count: i32, together: bool) -> i32 {
+    let wait = FetchRequest { max_wait_ms: wait_ms, ..fetch("t", &[(0, 0)]) };
+    let ahead = |id: i32| [b"\0\0\0\x0a\0\x12\0\0", &id.to_be_bytes()[..], b"\xff\xff"].concat();
+    let ahead: Bytes = (1..=count).flat_map(ahead).collect();
+    if together {
+        client.send_with(12, &wait, ahead).await.expect("connected")
+    } else {
+        let first = client.send(12, &wait).await.expect("connected");
+        client.io.send(client.socket.clone(), vec![ahead]).await.expect("connected");
+        first
+    }
+}
+
+fn requests_bytes(world: &World) -> usize {
+    world.brokers.iter().map(|broker| broker.memory_in_use().0).sum()
+}
+
 #[test]
-fn what_is_sent_ahead_of_answers_is_left_with_the_kernel_when_there_is_much() {
-    const AHEAD: i32 = 2500;
+fn what_is_sent_ahead_of_answers_is_left_with_the_kernel_and_answered_in_its_turn() {
+    const AHEAD: i32 = 2000;
     let mut world = World::with(8, SMALL);
     let answered = Rc::new(Cell::new(0));
-    for _ in 0..40 {
+    for _ in 0..20 {
         let answered = answered.clone();
         world.client(async move |client| {
-            let wait = FetchRequest { max_wait_ms: 20_000, ..fetch("t", &[(0, 0)]) };
-            let first = client.send(12, &wait).await.expect("connected");
-            let ahead = (1..=AHEAD)
-                .flat_map(|id| [b"\0\0\0\x0a\0\x12\0\0", &id.to_be_bytes()[..], b"\xff\xff"].concat());
-            client.io.send(client.socket.clone(), vec![ahead.collect()]).await.expect("connected");
+            let first = send_ahead(client, 20_000, AHEAD, false).await;
             client.receive::<FetchRequest>(12, first).await.expect("an answer");
             for id in 1..=AHEAD {
                 client.receive::<ApiVersionsRequest>(0, id).await.expect("an answer");
@@ -203,9 +217,45 @@ fn what_is_sent_ahead_of_answers_is_left_with_the_kernel_when_there_is_much() {
         });
     }
     world.sim.run_for(Duration::from_secs(15));
-    let requests: usize = world.brokers.iter().map(|broker| broker.memory_in_use().0).sum();
-    assert!(answered.get() == 0 && requests <= 1280 << 10, "{requests} of 1400000 bytes sent");
-    world.sim.run_until(|| answered.get() == 40).unwrap();
+    let requests = requests_bytes(&world);
+    assert!(answered.get() == 0 && requests <= 40 << 10, "{requests} of 560000 bytes sent");
+    world.sim.run_until(|| answered.get() == 20).unwrap();
+    world.stop();
+}
+
+#[test]
+fn what_comes_together_with_a_request_that_waits_is_bounded() {
+    let mut world = World::with(9, SMALL);
+    let crowd: Vec<Seen> = (0..80)
+        .map(|_| {
+            world.client(async |client| {
+                send_ahead(client, 60_000, 3500, true).await;
+            })
+        })
+        .collect();
+    world.sim.run_for(Duration::from_secs(2));
+    let closed = crowd.iter().filter(|seen| seen.get().is_some()).count();
+    assert!((20..70).contains(&closed), "{closed} closed");
+    let requests = requests_bytes(&world);
+    assert!(requests <= 1280 << 10, "{requests} of 3920000 bytes sent");
+    world.stop();
+}
+
+#[test]
+fn who_sends_far_ahead_of_an_answer_that_takes_long_is_closed() {
+    let mut world = World::with(10, SMALL);
+    let far = world.client(async |client| {
+        send_ahead(client, 60_000, 5000, false).await;
+    });
+    let gone = world.client(async |client| {
+        send_ahead(client, 60_000, 5000, false).await;
+        client.io.close_socket(client.socket.clone()).await.expect("connected");
+    });
+    let near = world.client(async |client| {
+        send_ahead(client, 60_000, 500, false).await;
+    });
+    between(world.time_until_closed(&[&far, &gone]), 5, 10);
+    assert_eq!((near.get(), world.connections()), (None, 1));
     world.stop();
 }
 

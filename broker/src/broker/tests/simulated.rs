@@ -8,7 +8,7 @@ use crate::config::{BrokerConfig, Settings, Source};
 use crate::net::ConnectionQuotas;
 use bytes::{Bytes, BytesMut};
 use ringlog_engine::io::sim::{ActorId, MachineId, Sim};
-use ringlog_engine::io::{DirId, Io, Socket, Stream};
+use ringlog_engine::io::{DirId, Io, Socket};
 use ringlog_engine::log::Cache;
 use ringlog_engine::shard::{ShardId, mesh_ends};
 use ringlog_wire::create_topics::{CreatableTopic, CreateTopicsRequest};
@@ -103,8 +103,7 @@ impl World {
         let actor = self.sim.start(self.clients, ShardId(0));
         let socket = self.sim.connect(self.clients, address()).unwrap();
         let io = self.sim.shard(actor).io().clone();
-        let stream = io.recv(socket.clone());
-        (actor, Client { io, socket, stream, received: BytesMut::new(), next_id: 0 })
+        (actor, Client { io, socket, received: BytesMut::new(), next_id: 0 })
     }
 
     /// All batches of a partition, as a consumer sees them from the first offset on.
@@ -130,13 +129,22 @@ impl World {
 pub(super) struct Client {
     pub(super) io: Io,
     pub(super) socket: Socket,
-    stream: Stream,
     received: BytesMut,
     next_id: i32,
 }
 
 impl Client {
     pub(super) async fn send<R: Request>(&mut self, version: i16, request: &R) -> Option<i32> {
+        self.send_with(version, request, Bytes::new()).await
+    }
+
+    /// Sends these bytes together with the request.
+    pub(super) async fn send_with<R: Request>(
+        &mut self,
+        version: i16,
+        request: &R,
+        behind: Bytes,
+    ) -> Option<i32> {
         let id = self.next_id;
         self.next_id += 1;
         let parts = encode_request(version, id, Some("sim"), request).unwrap();
@@ -144,7 +152,8 @@ impl Client {
             Part::Bytes(bytes) => bytes,
             Part::External { .. } => panic!("requests are in memory"),
         });
-        self.io.send(self.socket.clone(), parts.collect()).await.ok()?;
+        let whole = parts.chain([behind]).flatten().collect();
+        self.io.send(self.socket.clone(), vec![whole]).await.ok()?;
         Some(id)
     }
 
@@ -159,10 +168,7 @@ impl Client {
                 assert_eq!(header.correlation_id, id, "replies come in request order");
                 return Some(R::Response::decode(&mut reader, version).unwrap());
             }
-            if self.stream.ended() {
-                return None;
-            }
-            match self.stream.next().await.into_bytes() {
+            match self.io.recv(self.socket.clone()).await {
                 Ok(bytes) if !bytes.is_empty() => self.received.extend_from_slice(&bytes),
                 _ => return None,
             }
@@ -171,11 +177,10 @@ impl Client {
 
     /// Waits until the broker has closed the connection.
     pub(super) async fn closed(&mut self) {
-        while !self.stream.ended() {
-            match self.stream.next().await.into_bytes() {
-                Ok(bytes) if !bytes.is_empty() => self.received.extend_from_slice(&bytes),
-                _ => return,
-            }
+        while let Ok(bytes) = self.io.recv(self.socket.clone()).await
+            && !bytes.is_empty()
+        {
+            self.received.extend_from_slice(&bytes);
         }
     }
 

@@ -1,7 +1,9 @@
 //! The Driver of one simulated shard: what it submits goes to the world, which decides when it ends and how.
 
 use super::world::World;
-use crate::io::{Completion, Counters, Driver, Instant, Listener, Notifier, Op, Token, Wait, WallTime};
+use crate::io::{
+    Completion, Counters, Driver, Instant, Listener, Notifier, Op, Socket, Token, Wait, WallTime,
+};
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
@@ -52,6 +54,10 @@ impl SimDriver {
 impl Driver for SimDriver {
     fn submit(&mut self, token: Token, op: Op) {
         self.world.borrow_mut().submit(self.index, token, op);
+    }
+
+    fn unread(&self, socket: &Socket) -> usize {
+        self.world.borrow().unread(socket.id())
     }
 
     fn cancel(&mut self, token: Token) {

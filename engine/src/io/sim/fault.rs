@@ -57,6 +57,7 @@ impl OpKind {
             Op::Accept { .. }
             | Op::Recv { .. }
             | Op::RecvExact { .. }
+            | Op::HangUp { .. }
             | Op::Send { .. }
             | Op::CloseSocket { .. } => return None,
         })

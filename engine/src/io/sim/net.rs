@@ -43,6 +43,7 @@ struct End {
     ended: bool,
     reset: bool,
     recv: Option<Recv>,
+    hang_up: Option<(usize, Token)>,
     outgoing: VecDeque<Bytes>,
     outgoing_bytes: usize,
     send: Option<Send>,
@@ -82,6 +83,7 @@ impl End {
             ended: false,
             reset: false,
             recv: None,
+            hang_up: None,
             outgoing: VecDeque::new(),
             outgoing_bytes: 0,
             send: None,
@@ -199,6 +201,11 @@ impl World {
                 let exact = Some((buffer, want));
                 self.start_recv(socket.id(), Recv { driver, token, exact });
             }
+            Op::HangUp { socket } => {
+                let before = self.end(socket.id()).hang_up.replace((driver, token));
+                assert!(before.is_none(), "one wait for the end on a socket");
+                self.pump_hang_up(socket.id());
+            }
             Op::Send { socket, parts } => self.start_send(socket.id(), driver, token, parts),
             Op::CloseSocket { socket } => self.close(socket.id(), driver, token),
             other => panic!("not an operation on a socket: {other:?}"),
@@ -213,6 +220,21 @@ impl World {
         assert!(end.recv.is_none(), "one receive on a socket");
         end.recv = Some(recv);
         self.pump_recv(id);
+    }
+
+    /// Tells who waits for it that the peer sends no more.
+    fn pump_hang_up(&mut self, id: u64) {
+        let end = self.end(id);
+        if (end.ended || end.reset || end.closed)
+            && let Some((driver, token)) = end.hang_up.take()
+        {
+            self.complete(driver, token, Outcome::Count(Ok(0)), false);
+        }
+    }
+
+    /// Bytes that have come to an end and have not been received.
+    pub(super) fn unread(&self, id: u64) -> usize {
+        self.net.ends[&id].inbox_bytes
     }
 
     /// Gives what has come to who receives.
@@ -254,7 +276,8 @@ impl World {
             }
             let peer = end.peer;
             if !exact {
-                self.complete(driver, token, Outcome::Received(Ok(taken)), true);
+                end.recv = None;
+                self.complete(driver, token, Outcome::Received(Ok(taken)), false);
             }
             self.start_carrying(peer);
         }
@@ -326,6 +349,7 @@ impl World {
             if end.finishing && !self.end(peer).ended {
                 self.end(peer).ended = true;
                 self.pump_recv(peer);
+                self.pump_hang_up(peer);
             }
             return;
         };
@@ -358,6 +382,7 @@ impl World {
             end.outgoing_bytes = 0;
             self.note(6, id, 0, 0);
             self.pump_recv(id);
+            self.pump_hang_up(id);
             self.pump_send(id);
         }
     }
@@ -388,6 +413,7 @@ impl World {
         if let Some(recv) = end.recv.take() {
             self.complete(recv.driver, recv.token, Outcome::Received(Ok(Bytes::new())), false);
         }
+        assert!(self.end(id).hang_up.is_none(), "a socket is closed after its operations");
         self.pump_close(id);
     }
 
@@ -421,6 +447,10 @@ impl World {
             end.recv = None;
             return self.complete(driver, token, Outcome::Received(Err(cancelled())), false);
         }
+        if let Some(end) = self.net.ends.values_mut().find(|end| end.hang_up == Some((driver, token))) {
+            end.hang_up = None;
+            return self.complete(driver, token, Outcome::Count(Err(cancelled())), false);
+        }
         let send = |end: &&mut End| end.send.as_ref().is_some_and(|send| is(send.driver, send.token));
         if let Some(end) = self.net.ends.values_mut().find(send) {
             end.send = None;
@@ -447,6 +477,7 @@ impl World {
         for id in ends {
             let end = self.end(id);
             end.recv = None;
+            end.hang_up = None;
             end.send = None;
             end.closing = None;
             if std::mem::replace(&mut end.closed, true) {

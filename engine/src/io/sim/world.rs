@@ -457,6 +457,7 @@ fn dir_of(op: &Op) -> Option<DirId> {
         | Op::Accept { .. }
         | Op::Recv { .. }
         | Op::RecvExact { .. }
+        | Op::HangUp { .. }
         | Op::Send { .. }
         | Op::CloseSocket { .. } => None,
     }

@@ -20,6 +20,7 @@ pub(super) struct Pending {
 pub(super) enum Work {
     Accept { listener: Listener },
     Recv { socket: Socket },
+    HangUp { socket: Socket },
     Exact { socket: Socket, buffer: BytesMut, len: usize },
     Send { socket: Socket, message: Box<Message>, sent: u64 },
     File { send: FileSend },
@@ -55,7 +56,13 @@ impl Work {
             }
             Self::Recv { socket } => {
                 let fd = slots.of(ring, socket.id(), net::fd(socket));
-                entry_on!(fd, |fd| opcode::RecvMulti::new(fd, RECV_GROUP))
+                entry_on!(fd, |fd| opcode::Recv::new(fd, std::ptr::null_mut(), 0).buf_group(RECV_GROUP))
+                    .flags(squeue::Flags::BUFFER_SELECT)
+            }
+            Self::HangUp { socket } => {
+                let fd = slots.of(ring, socket.id(), net::fd(socket));
+                let events = u32::try_from(libc::POLLRDHUP).expect("a positive flag");
+                entry_on!(fd, |fd| opcode::PollAdd::new(fd, events))
             }
             Self::Exact { socket, buffer, len } => {
                 let fd = slots.of(ring, socket.id(), net::fd(socket));
@@ -132,6 +139,7 @@ impl Work {
                 let ends = count == 0 || !count.is_multiple_of(buf::BLOCK) || buffer.len() == *len;
                 ends.then(|| Outcome::Received(Ok(buffer.split().freeze())))
             }
+            Self::HangUp { .. } => Some(Outcome::Count(Ok(0))),
             Self::Accept { .. } | Self::Recv { .. } | Self::File { .. } => {
                 unreachable!("their completions count no bytes of one entry")
             }
@@ -143,9 +151,11 @@ impl Work {
         match self {
             Self::Accept { .. } => Outcome::Accepted(Err(error)),
             Self::Recv { .. } | Self::Exact { .. } | Self::Read { .. } => Outcome::Received(Err(error)),
-            Self::Send { .. } | Self::File { .. } | Self::Write { .. } | Self::WriteParts { .. } => {
-                Outcome::Count(Err(error))
-            }
+            Self::HangUp { .. }
+            | Self::Send { .. }
+            | Self::File { .. }
+            | Self::Write { .. }
+            | Self::WriteParts { .. } => Outcome::Count(Err(error)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Connections of the simulated network.
 
 use crate::io::sim::{ActorId, MachineId, Sim};
-use crate::io::{Io, Socket};
+use crate::io::{Io, Op, Socket};
 use crate::shard::ShardId;
 use bytes::{Bytes, BytesMut};
 use std::io::ErrorKind;
@@ -42,12 +42,10 @@ impl Pair {
 }
 
 async fn receive_all(io: Io, socket: Socket) -> std::io::Result<Vec<u8>> {
-    let mut stream = io.recv(socket);
     let mut all = Vec::new();
     loop {
-        let piece = stream.next().await.into_bytes()?;
+        let piece = io.recv(socket.clone()).await?;
         if piece.is_empty() {
-            assert!(stream.ended());
             return Ok(all);
         }
         all.extend_from_slice(&piece);
@@ -152,14 +150,13 @@ fn a_cancelled_receive_loses_nothing_that_it_has_not_given_out() {
         });
         let (io, far) = (pair.io(pair.server), pair.far.clone());
         let all = pair.sim.run(pair.server, async move {
-            let mut stream = io.recv(far.clone());
-            let mut all = stream.next().await.into_bytes().unwrap().to_vec();
-            stream.cancel();
-            while !stream.ended() {
-                if let Ok(piece) = stream.next().await.into_bytes() {
-                    all.extend_from_slice(&piece);
-                }
+            let mut all = io.recv(far.clone()).await.unwrap().to_vec();
+            let mut receive = io.start(Op::Recv { socket: far.clone() });
+            receive.cancel();
+            if let Ok(piece) = receive.next().await.into_bytes() {
+                all.extend_from_slice(&piece);
             }
+            assert!(receive.ended());
             all.extend(receive_all(io, far).await.unwrap());
             all
         });
