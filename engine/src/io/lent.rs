@@ -31,6 +31,8 @@ pub(super) struct Lender {
     memory: Arc<Memory>,
     /// Entries given to the kernel so far.
     tail: u16,
+    /// Buffers the kernel has and nobody is known to have got.
+    free: u16,
 }
 
 /// The buffers' memory and the list of those that came back.
@@ -58,7 +60,7 @@ impl Lender {
         // SAFETY: the ring of buffers is as long as told, aligned to a page, and outlives the ring: `UringDriver` closes its
         // ring before it drops its lender.
         unsafe { ring.submitter().register_buf_ring_with_flags(at, count, RECV_GROUP, 0)? };
-        let mut lender = Self { memory, tail: 0 };
+        let mut lender = Self { memory, tail: 0, free: 0 };
         for buffer in 0..count {
             lender.provide(buffer);
         }
@@ -72,12 +74,18 @@ impl Lender {
 
     /// The bytes the kernel has put into a buffer.
     pub(super) fn lend(&mut self, buffer: u16, len: usize) -> Bytes {
+        self.free -= 1;
         let lent = Lent { memory: self.memory.clone(), buffer, len };
         if len <= COPY_BYTES_MAX { Bytes::copy_from_slice(lent.as_ref()) } else { Bytes::from_owner(lent) }
     }
 
-    /// Gives the buffers that came back to the kernel; returns how many.
-    pub(super) fn take_back(&mut self) -> usize {
+    /// How many buffers a receive may find, at most.
+    pub(super) fn free(&self) -> u16 {
+        self.free
+    }
+
+    /// Gives the buffers that came back to the kernel.
+    pub(super) fn take_back(&mut self) {
         let returned = std::mem::take(&mut *self.memory.returned());
         if !returned.is_empty() {
             self.memory.starved.store(false, Ordering::SeqCst);
@@ -85,13 +93,14 @@ impl Lender {
         for buffer in &returned {
             self.provide(*buffer);
         }
-        returned.len()
     }
 
-    /// A receive waits for a buffer. Returns whether one has come back already.
-    pub(super) fn starve(&self) -> bool {
+    /// A receive waits for a buffer: the next that comes back wakes the shard, and so does one that has come back already.
+    pub(super) fn starve(&self) {
         self.memory.starved.store(true, Ordering::SeqCst);
-        !self.memory.returned().is_empty()
+        if !self.memory.returned().is_empty() {
+            self.memory.wake();
+        }
     }
 
     fn provide(&mut self, buffer: u16) {
@@ -105,6 +114,7 @@ impl Lender {
         entry.set_addr(at);
         entry.set_len(u32::try_from(BUFFER_BYTES).expect("a small constant"));
         entry.set_bid(buffer);
+        self.free += 1;
         self.tail = self.tail.wrapping_add(1);
         // SAFETY: the address is that of the ring's first, initialised entry.
         let tail = unsafe { BufRingEntry::tail(memory.ring.as_ptr()) };
@@ -131,6 +141,12 @@ impl Memory {
         assert!(buffer < self.count, "the kernel names buffers it was given");
         // SAFETY: the buffers' memory is `count` times BUFFER_BYTES long.
         unsafe { self.buffers.as_ptr().add(usize::from(buffer) * BUFFER_BYTES) }
+    }
+
+    fn wake(&self) {
+        if let Some(home) = &*self.notifier.lock().expect("nothing panics while it holds this") {
+            home.wakeup.wake();
+        }
     }
 
     fn returned(&self) -> std::sync::MutexGuard<'_, Vec<u16>> {
@@ -165,11 +181,8 @@ impl AsRef<[u8]> for Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         self.memory.returned().push(self.buffer);
-        if !self.memory.starved.load(Ordering::SeqCst) {
-            return;
-        }
-        if let Some(home) = &*self.memory.notifier.lock().expect("nothing panics while it holds this") {
-            home.wakeup.wake();
+        if self.memory.starved.load(Ordering::SeqCst) {
+            self.memory.wake();
         }
     }
 }

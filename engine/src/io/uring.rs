@@ -46,8 +46,8 @@ pub(super) struct UringDriver {
     /// Closed files and sockets that still have their slots.
     closed: Vec<u64>,
     lender: Lender,
-    /// Receives that ended because all shared buffers were lent.
-    starved: Vec<u32>,
+    /// Receives that ended because all shared buffers were lent, in the order in which they did.
+    starved: VecDeque<u32>,
     /// Entries that found the submission queue full.
     overflow: VecDeque<squeue::Entry>,
     /// File sends whose pages a helper is bringing: by the helper's token.
@@ -94,7 +94,7 @@ impl UringDriver {
             slots,
             closed: Vec::new(),
             lender,
-            starved: Vec::new(),
+            starved: VecDeque::new(),
             overflow: VecDeque::new(),
             fetches: ByToken::default(),
             next_fetch: FETCH_TOKENS,
@@ -214,10 +214,8 @@ impl UringDriver {
                     let interrupted = Outcome::Received(Err(io::ErrorKind::Interrupted.into()));
                     return self.hand_on(id, interrupted, false, true);
                 }
-                self.starved.push(id);
-                if self.lender.starve() {
-                    self.feed();
-                }
+                self.starved.push_back(id);
+                self.lender.starve();
             }
             (_, Err(_)) if retry => self.push_op(id),
             (Work::Recv { .. }, Ok(count @ 1..)) => {
@@ -306,14 +304,17 @@ impl UringDriver {
         }
     }
 
-    /// Gives returned buffers to the kernel and begins the receives again that had none.
+    /// Gives returned buffers to the kernel, and begins again as many receives that had none: of thousands, all the others would find none.
     fn feed(&mut self) {
-        if self.lender.take_back() > 0 {
-            for id in std::mem::take(&mut self.starved) {
-                if self.ops[id as usize].is_some() {
-                    self.push_op(id);
-                }
+        self.lender.take_back();
+        for _ in 0..self.lender.free() {
+            let Some(id) = self.starved.pop_front() else { return };
+            if self.ops[id as usize].is_some() {
+                self.push_op(id);
             }
+        }
+        if !self.starved.is_empty() {
+            self.lender.starve();
         }
     }
 
@@ -424,7 +425,7 @@ impl Driver for UringDriver {
             return;
         }
         if let Some(at) = self.starved.iter().position(|starved| *starved == id) {
-            self.starved.swap_remove(at);
+            self.starved.remove(at);
             let outcome = Outcome::Received(Err(io::ErrorKind::Interrupted.into()));
             self.hand_on(id, outcome, false, true);
             return;
