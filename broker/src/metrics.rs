@@ -238,6 +238,7 @@ impl Snapshot {
                 offline: broker.is_offline(id),
             });
         }
+        let groups = broker.group_figures().await;
         let counts = &broker.metrics().0;
         Self {
             vitals: Vitals::of(broker),
@@ -250,7 +251,7 @@ impl Snapshot {
             directories: directories.known(broker),
             io: broker.shard().io().counters(),
             partitions,
-            groups: broker.group_figures(),
+            groups,
             cleaner: broker.cleaner_figures(),
             uncleanable,
             unopened: broker.unopened(),

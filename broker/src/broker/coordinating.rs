@@ -11,7 +11,6 @@ use crate::group::{
     Coordinator, Effect, GroupAnswer, GroupRequest, Listed, Now, OFFSETS_TOPIC, Then, Ticket, append_failure,
     partition_for, record::GroupRecord,
 };
-use crate::metrics::{CommittedTopic, GroupFigures, GroupRow};
 use crate::partition::{Appending, Partition, PartitionId};
 use ringlog_engine::batch::Codec;
 use ringlog_engine::io::Instant;
@@ -29,6 +28,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+mod figures;
 mod loading;
 
 /// The groups this shard coordinates, by the partition that keeps them.
@@ -157,29 +157,6 @@ impl Broker {
             }
         }
         Ok(groups)
-    }
-
-    /// What this shard's groups look like to a scrape.
-    pub fn group_figures(&self) -> GroupFigures {
-        let mut figures = GroupFigures::default();
-        for coordinating in self.coordinating() {
-            if coordinating.progress.get() != Progress::Serving {
-                continue;
-            }
-            let coordinator = coordinating.coordinator.borrow();
-            for (id, offsets) in coordinator.offsets() {
-                let group = coordinator.group(id).expect("offsets are a group's");
-                let id: Arc<str> = id.as_str().into();
-                let (state, members) = (group.state().name(), group.member_count());
-                figures.groups.push(GroupRow { group: id.clone(), state, members });
-                figures.committed.extend(offsets.topics().map(|(topic, partitions)| CommittedTopic {
-                    group: id.clone(),
-                    topic: topic.as_str().into(),
-                    offsets: partitions.iter().map(|(index, committed)| (*index, committed.offset)).collect(),
-                }));
-            }
-        }
-        figures
     }
 
     /// The broker stops: members that wait for others are told to look elsewhere.

@@ -12,6 +12,7 @@ use crate::share::ShareGroup;
 use ringlog_engine::io::{Instant, WallTime};
 use ringlog_wire::ErrorCode;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// The groups of one partition.
 #[derive(Debug)]
@@ -222,7 +223,7 @@ impl Coordinator {
         let offsets = self.groups.get(id).map(|entry| &entry.offsets);
         let Some(topics) = topics else {
             let row = |(partition, committed): (&i32, &Committed)| (*partition, Some(committed.clone()));
-            let all = offsets.into_iter().flat_map(Offsets::topics);
+            let all = offsets.into_iter().flat_map(|offsets| offsets.topics_after(None));
             return all
                 .map(|(topic, partitions)| FetchedTopic {
                     topic: topic.clone(),
@@ -363,9 +364,10 @@ impl Coordinator {
         classic.chain(shares).collect()
     }
 
-    /// All groups with what they have committed.
-    pub fn offsets(&self) -> impl Iterator<Item = (&String, &Offsets)> {
-        self.groups.iter().map(|(id, entry)| (id, &entry.offsets))
+    /// The groups from this name on, in name order, with what they have committed.
+    pub fn groups_from(&self, id: &str) -> impl Iterator<Item = (&String, &Group, &Offsets)> {
+        let groups = self.groups.range::<str, _>((Bound::Included(id), Bound::Unbounded));
+        groups.map(|(id, entry)| (id, &entry.group, &entry.offsets))
     }
 
     /// Whether a group of the classic protocol has this name.

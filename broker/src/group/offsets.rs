@@ -1,6 +1,7 @@
 //! The offsets a group has committed, and when they are forgotten.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// One committed offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,9 +62,13 @@ impl Offsets {
         self.0.is_empty()
     }
 
-    /// By topic, in name order.
-    pub fn topics(&self) -> impl Iterator<Item = (&String, &BTreeMap<i32, Committed>)> {
-        self.0.iter()
+    /// The topics after this one, in name order; all of them after none.
+    pub fn topics_after(
+        &self,
+        topic: Option<&str>,
+    ) -> impl Iterator<Item = (&String, &BTreeMap<i32, Committed>)> {
+        let from = topic.map_or(Bound::Unbounded, Bound::Excluded);
+        self.0.range::<str, _>((from, Bound::Unbounded))
     }
 
     /// Every offset, with its topic and partition.

@@ -26,6 +26,8 @@ struct Inner {
     timers: RefCell<Timers>,
     tasks: RefCell<Tasks>,
     woken: Arc<Woken>,
+    /// Tasks that let the Driver have a turn first.
+    yielded: RefCell<Vec<Waker>>,
     load: Arc<Load>,
     ending: Cell<bool>,
     hooks: RefCell<Vec<Hook>>,
@@ -77,7 +79,8 @@ impl Shard {
             if std::mem::replace(&mut yielded, true) {
                 return Poll::Ready(());
             }
-            cx.waker().wake_by_ref();
+            // Woken at once it would run again in the same turn, before what has come meanwhile is looked at.
+            self.0.yielded.borrow_mut().push(cx.waker().clone());
             Poll::Pending
         })
         .await;
@@ -134,6 +137,7 @@ impl Executor {
             timers: RefCell::default(),
             tasks: RefCell::default(),
             woken: Arc::new(Woken { ids: Mutex::default(), notifier, home: std::thread::current().id() }),
+            yielded: RefCell::default(),
             load: Arc::default(),
             ending: Cell::new(false),
             hooks: RefCell::default(),
@@ -152,7 +156,7 @@ impl Executor {
     pub fn turn(&mut self, may_sleep: bool) -> bool {
         let ran = self.run_ready();
         let inner = &self.shard.0;
-        let idle = self.ready.is_empty() && inner.woken.is_empty();
+        let idle = !self.is_ready();
         let wait = match inner.timers.borrow_mut().next() {
             _ if !(idle && may_sleep) => Wait::None,
             Some(at) => Wait::Until(at),
@@ -166,6 +170,8 @@ impl Executor {
         inner.load.note(awake, now);
         self.awake_since = now;
         let fired = inner.timers.borrow_mut().fire(now);
+        // After what has completed, which they have let go first.
+        inner.yielded.take().into_iter().for_each(Waker::wake);
         let found: usize = inner.hooks.borrow_mut().iter_mut().map(|hook| hook()).sum();
         ran + completions + fired + found > 0
     }
@@ -197,7 +203,8 @@ impl Executor {
 
     /// Whether a task is ready to run.
     pub fn is_ready(&self) -> bool {
-        !self.ready.is_empty() || !self.shard.0.woken.is_empty()
+        let inner = &self.shard.0;
+        !self.ready.is_empty() || !inner.woken.is_empty() || !inner.yielded.borrow().is_empty()
     }
 
     fn run_ready(&mut self) -> usize {

@@ -367,7 +367,8 @@ impl World {
             GroupRecord::Offset { value, .. } => Some(value.as_ref().map(|committed| committed.offset)),
             GroupRecord::Group { .. } | GroupRecord::Share(_) => None,
         });
-        let told = self.coordinator.offsets().find_map(|(_, offsets)| Some(offsets.get("t", 0)?.offset));
+        let told =
+            self.coordinator.groups_from("").find_map(|(_, _, offsets)| Some(offsets.get("t", 0)?.offset));
         assert_eq!(told, newest.flatten(), "the newest commit is told");
         let effects = self.coordinator.activate(self.now, |_| true);
         self.take(effects);

@@ -48,6 +48,30 @@ fn a_task_that_never_waits_leaves_the_driver_its_turns() {
 }
 
 #[test]
+fn between_two_goes_of_who_yields_the_driver_has_a_turn() {
+    let mut executor = executor();
+    let shard = executor.shard().clone();
+    let turns = Rc::new(Cell::new(0));
+    let counted = turns.clone();
+    shard.on_turn(move || {
+        counted.set(counted.get() + 1);
+        0
+    });
+    let met = Rc::new(RefCell::new(Vec::new()));
+    let noted = met.clone();
+    executor.shard().spawn(async move {
+        for _ in 0..4 {
+            noted.borrow_mut().push(turns.get());
+            shard.yield_now().await;
+        }
+    });
+    while executor.shard().task_count() > 0 {
+        executor.turn(false);
+    }
+    assert_eq!(*met.borrow(), [0, 1, 2, 3]);
+}
+
+#[test]
 fn timers_fire_in_order_of_their_instants() {
     let mut executor = executor();
     let shard = executor.shard().clone();
