@@ -361,11 +361,11 @@ impl Log {
             let written = self.marks().written;
             let _ = self.wait_filed(written).await;
             let state = self.0.state.borrow();
-            if let Some(segment) = state.segments.get(&base).filter(|segment| !segment.sealed) {
+            let Some(segment) = state.segments.get(&base) else { return Ok(None) };
+            if !segment.sealed {
                 return Ok(segment.blocks.clone());
             }
         }
-        // What is not sealed is written past the page cache, and is not read through it.
         let (file, _) =
             self.0.shard.io().open(self.0.place.dir, self.log_path(base), FileMode::Cached).await?;
         let mut state = self.0.state.borrow_mut();
