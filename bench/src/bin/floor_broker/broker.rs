@@ -84,7 +84,12 @@ impl Broker {
     }
 
     fn turn(&mut self) -> io::Result<()> {
-        self.ring.submit_and_wait(1)?;
+        if let Err(error) = self.ring.submit_and_wait(1)
+            // It may have been stopped and continued.
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            return Err(error);
+        }
         loop {
             let Some(entry) = self.ring.completion().next() else { break };
             self.completed(&entry)?;
