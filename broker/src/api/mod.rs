@@ -8,7 +8,8 @@
 //!   compressed batches. Apache Kafka does the same.
 //! - There are no transactions: a transactional id is refused with an error no client retries, features are left out, and a client that would
 //!   need `transaction.version` 2 stays with the older protocol.
-//! - Groups speak the classic protocol: there is no `group.version` feature, and clients that could speak a newer one stay with it.
+//! - Groups speak the classic protocol: there is no `group.version` feature, and clients that could speak a newer one stay with it. Who
+//!   insists on it is refused with an error no client retries.
 //! - Share groups are served, and the feature `share.version` is told: clients of other kinds do not look at it.
 //! - An API that is not served is not listed. A request for one closes the connection, as in Apache Kafka.
 
@@ -21,6 +22,7 @@ mod alter_user_scram_credentials;
 mod altering;
 mod api_versions;
 mod config_resources;
+mod consumer_group_heartbeat;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -136,6 +138,9 @@ pub const APIS: &[Api] = &[
     }),
     api(ApiKey::DescribeCluster, |context, reader| answer(context, reader, describe_cluster::handle)),
     api(ApiKey::DescribeProducers, |context, reader| answer(context, reader, describe_producers::handle)),
+    api(ApiKey::ConsumerGroupHeartbeat, |context, reader| {
+        answer(context, reader, consumer_group_heartbeat::handle)
+    }),
     api(ApiKey::ListConfigResources, |context, reader| {
         answer(context, reader, list_config_resources::handle)
     }),

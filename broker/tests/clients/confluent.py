@@ -313,6 +313,25 @@ def transactions_work_or_are_fatal_at_once(broker):
 
 
 @case
+def a_group_of_the_consumer_protocol_reads_or_is_told(broker):
+    topic = create(broker)
+    produce(broker, topic, [{"value": b"x"}])
+    reader = consumer(broker, group_protocol="consumer", auto_offset_reset="earliest")
+    reader.subscribe([topic])
+    message = reader.poll(60)
+    if message is None:
+        raise AssertionError("neither a record nor an error within a minute")
+    error = message.error()
+    if broker.consumer_protocol:
+        equal((error, message.value()), (None, b"x"), "the record")
+        checked(1)
+    else:
+        equal(error.code(), KafkaError._FATAL, f"{error}")
+        equal("version not supported" in error.str(), True, f"{error} tells why")
+    reader.close()
+
+
+@case
 def records_survive_a_clean_restart(broker):
     topic = create(broker, partitions=2)
     values = [str(index).encode() for index in range(MESSAGES)]

@@ -22,6 +22,7 @@ class Broker:
 
     # What only one of the two does; the cases ask for these by name.
     transactions = False
+    consumer_protocol = False
 
     def __init__(self, settings=None, options=(), data=None):
         self.settings = dict(settings or {})
@@ -131,6 +132,7 @@ class Kafka(Broker):
     # The JVM answers SIGTERM with 128+15 after its shutdown hooks ran.
     clean_exits = (0, 143, -15)
     transactions = True
+    consumer_protocol = True
 
     def java(self, main, *arguments, **extra):
         classes = f"{KAFKA_JARS}/*"

@@ -139,7 +139,7 @@ apis! {
     DescribeTransactions         = 65, [0-0], flexible [0+], named;
     ListTransactions             = 66, [0-2], flexible [0+], named;
     AllocateProducerIds          = 67, [0-0], flexible [0+], named;
-    ConsumerGroupHeartbeat       = 68, [0-1], flexible [0+], named;
+    ConsumerGroupHeartbeat       = 68, [0-1], flexible [0+], served;
     ConsumerGroupDescribe        = 69, [0-1], flexible [0+], named;
     ControllerRegistration       = 70, [0-0], flexible [0+], named;
     GetTelemetrySubscriptions    = 71, [0-0], flexible [0+], named;
@@ -228,7 +228,7 @@ mod tests {
             assert_eq!(spec.key.code() as usize, index, "{}", spec.name);
             assert_eq!(ApiKey::from_code(spec.key.code()), Some(spec.key));
         }
-        assert_eq!(ApiKey::ALL.iter().filter(|spec| spec.served).count(), 45);
+        assert_eq!(ApiKey::ALL.iter().filter(|spec| spec.served).count(), 46);
         for code in [-1, ApiKey::ALL.len() as i16, i16::MIN, i16::MAX] {
             assert_eq!(ApiKey::from_code(code), None);
         }

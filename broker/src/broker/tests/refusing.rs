@@ -3,6 +3,7 @@
 use super::client::{Client, batch, produce};
 use super::harness::{TestBroker, Topic};
 use ringlog_wire::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
+use ringlog_wire::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use ringlog_wire::{ApiKey, ErrorCode, Message, Reader, ResponseHeader};
 
 const TOPIC: Topic = Topic { name: "t", partitions: 1, configs: &[] };
@@ -36,6 +37,25 @@ fn a_client_newer_than_this_broker_is_told_what_to_speak() {
     request.client_software_name = "no spaces allowed".into();
     assert_eq!(client.call(3, &request).error_code, ErrorCode::InvalidRequest);
     assert_eq!(client.call(2, &request).error_code, ErrorCode::None, "not sent before v3");
+}
+
+#[test]
+fn the_consumer_protocol_is_listed_and_refused_for_good() {
+    let broker = TestBroker::start(1, &[TOPIC]);
+    let mut client = Client::connect(broker.address);
+    let listed = client.call(2, &ApiVersionsRequest::default()).api_keys;
+    let listed = listed.iter().find(|api| api.api_key == ApiKey::ConsumerGroupHeartbeat.code());
+    assert_eq!(listed.map(|api| (api.min_version, api.max_version)), Some((0, 1)));
+    let joining = ConsumerGroupHeartbeatRequest {
+        group_id: "g".into(),
+        member_id: "m".into(),
+        subscribed_topic_names: Some(vec!["t".into()]),
+        topic_partitions: Some(Vec::new()),
+        ..Default::default()
+    };
+    for version in 0..=1 {
+        assert_eq!(client.call(version, &joining).error_code, ErrorCode::UnsupportedVersion, "v{version}");
+    }
 }
 
 #[test]

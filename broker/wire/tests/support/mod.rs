@@ -52,6 +52,7 @@ macro_rules! for_each_api {
             alter_user_scram_credentials: AlterUserScramCredentialsRequest => AlterUserScramCredentialsResponse,
             describe_cluster: DescribeClusterRequest => DescribeClusterResponse,
             describe_producers: DescribeProducersRequest => DescribeProducersResponse,
+            consumer_group_heartbeat: ConsumerGroupHeartbeatRequest => ConsumerGroupHeartbeatResponse,
             list_config_resources: ListConfigResourcesRequest => ListConfigResourcesResponse,
             describe_topic_partitions: DescribeTopicPartitionsRequest => DescribeTopicPartitionsResponse,
             share_group_heartbeat: ShareGroupHeartbeatRequest => ShareGroupHeartbeatResponse,
