@@ -19,14 +19,13 @@ impl Process {
     /// As it is now.
     pub(super) fn now() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let files = std::fs::read_dir("/proc/self/fd").ok();
         let process = Self::parse(
             &read("/proc/self/status"),
             &read("/proc/self/limits"),
             &read("/proc/self/stat"),
             &read("/proc/stat"),
         );
-        Self { open_files: files.map(|files| files.count() as u64), ..process }
+        Self { open_files: open_files(), ..process }
     }
 
     fn parse(status: &str, limits: &str, stat: &str, machine: &str) -> Self {
@@ -68,6 +67,21 @@ impl Process {
     }
 }
 
+/// From Linux 6.2 on the kernel tells how many there are as the size of their directory. To read that directory takes it milliseconds where
+/// there are ten thousand.
+fn open_files() -> Option<u64> {
+    const OPEN: &str = "/proc/self/fd";
+    match std::fs::metadata(OPEN).ok()?.len() {
+        0 => counted(OPEN),
+        count => Some(count),
+    }
+}
+
+fn counted(directory: &str) -> Option<u64> {
+    // One of them is the directory's own, while it is read.
+    std::fs::read_dir(directory).ok().map(|files| (files.count() as u64).saturating_sub(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,5 +111,14 @@ mod tests {
         assert!(process.resident_bytes > Some(100_000) && process.open_files > Some(2), "{process:?}");
         assert!(process.open_files_max.is_some() && process.cpu_seconds.is_some(), "{process:?}");
         assert!(process.started_seconds > Some(1.6e9), "{process:?}");
+    }
+
+    #[test]
+    fn open_files_are_counted_where_the_kernel_does_not_tell() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["0", "1", "2"] {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        assert_eq!(counted(directory.path().to_str().unwrap()), Some(2));
     }
 }
