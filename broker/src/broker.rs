@@ -55,6 +55,7 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Bound;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -325,6 +326,22 @@ impl Broker {
     /// All partitions this shard has open.
     pub fn partitions(&self) -> Vec<Partition> {
         self.0.partitions.borrow().values().cloned().collect()
+    }
+
+    /// How many there are.
+    pub fn partition_count(&self) -> usize {
+        self.0.partitions.borrow().len()
+    }
+
+    /// Some of them, those after one: for who looks at all in portions.
+    pub fn partitions_after(&self, after: Option<PartitionId>, most: usize) -> Vec<Partition> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let partitions = self.0.partitions.borrow();
+        partitions
+            .range((from, Bound::Unbounded))
+            .take(most)
+            .map(|(_, partition)| partition.clone())
+            .collect()
     }
 
     /// Listens on one more address.

@@ -23,8 +23,9 @@ pub use overview::{Ask, Overview};
 pub use scrapes::Scrapes;
 
 use crate::broker::{Broker, CleanerFigures, Recovery};
+use crate::cluster::Image;
 use crate::net::{CloseReason, QuotaCounts};
-use crate::partition::PartitionId;
+use crate::partition::{Partition, PartitionId};
 use directories::{Directories, Directory};
 use histogram::Histogram;
 use ringlog_engine::io::Counters;
@@ -206,37 +207,48 @@ struct PartitionSizes {
     offline: bool,
 }
 
+impl PartitionSizes {
+    /// `None` where it has been deleted.
+    fn of(partition: &Partition, broker: &Broker, image: &Image) -> Option<Self> {
+        let id = partition.id();
+        let topic = image.topic_by_id(Uuid(id.topic))?;
+        let state = topic.partition(id.index)?;
+        let (marks, sizes) = (partition.log().marks(), partition.log().sizes());
+        Some(Self {
+            topic: topic.name.clone(),
+            id,
+            directory: state.directory,
+            log_start: marks.log_start,
+            log_end: marks.log_end,
+            high_watermark: partition.high_watermark(),
+            valid_bytes: sizes.valid_bytes,
+            prepared_bytes: sizes.prepared_bytes,
+            segments: sizes.segments,
+            // All in a directory that is offline are, though only some have met its error.
+            offline: broker.is_offline(id),
+        })
+    }
+}
+
 /// So many partitions are looked at in a row, some tens of microseconds, before the shard's other tasks have their turn.
 const PARTITIONS_AT_ONCE: usize = 64;
 
 impl Snapshot {
     async fn of(broker: &Broker, directories: &Directories) -> Self {
-        let mut partitions = Vec::new();
+        let mut partitions = Vec::with_capacity(broker.partition_count());
         let mut uncleanable = 0;
-        for (n, partition) in broker.partitions().into_iter().enumerate() {
-            if n % PARTITIONS_AT_ONCE == PARTITIONS_AT_ONCE - 1 {
-                broker.shard().yield_now().await;
+        let mut last = None;
+        loop {
+            let (portion, image) = (broker.partitions_after(last, PARTITIONS_AT_ONCE), broker.image());
+            for partition in &portion {
+                uncleanable += usize::from(partition.log().is_uncleanable());
+                partitions.extend(PartitionSizes::of(partition, broker, &image));
             }
-            let (id, image) = (partition.id(), broker.image());
-            // Deleted meanwhile, or just now.
-            let Some(topic) = image.topic_by_id(Uuid(id.topic)) else { continue };
-            let Some(state) = topic.partition(id.index) else { continue };
-            let log = partition.log();
-            let (marks, sizes) = (log.marks(), log.sizes());
-            uncleanable += usize::from(log.is_uncleanable());
-            partitions.push(PartitionSizes {
-                topic: topic.name.clone(),
-                id,
-                directory: state.directory,
-                log_start: marks.log_start,
-                log_end: marks.log_end,
-                high_watermark: partition.high_watermark(),
-                valid_bytes: sizes.valid_bytes,
-                prepared_bytes: sizes.prepared_bytes,
-                segments: sizes.segments,
-                // All in a directory that is offline are, though only some have met its error.
-                offline: broker.is_offline(id),
-            });
+            if portion.len() < PARTITIONS_AT_ONCE {
+                break;
+            }
+            last = portion.last().map(Partition::id);
+            broker.shard().yield_now().await;
         }
         let groups = broker.group_figures().await;
         let counts = &broker.metrics().0;
