@@ -33,7 +33,7 @@ struct Shared {
 
 /// Connections at once: some scrapers, health checks, and pages that are looked at.
 const CONNECTIONS_MAX: usize = 32;
-/// Of these with a scrape's text, which is some MiB where there are ten thousand partitions.
+/// Of these with a scrape's figures, which are some MiB where there are ten thousand partitions.
 const SCRAPES_MAX: usize = 4;
 /// A thread that answers needs little: texts and lists are not on its stack.
 const STACK_BYTES: usize = 512 << 10;
@@ -113,29 +113,30 @@ impl Shared {
     fn exchange(&self, place: &Place) -> io::Result<()> {
         let exchange = Exchange::begin(&place.stream)?;
         match exchange.request()? {
-            Ok(request) => {
-                if request.path == "/metrics" {
-                    self.open.scraping(place.number);
-                }
-                exchange.answer(self.answer(&request), request.wants_body)
-            }
+            Ok(request) if request.path == "/metrics" => self.scrape(&exchange, &request, place.number),
+            Ok(request) => exchange.answer(self.answer(&request), request.wants_body),
             Err(Refusal::Method) => exchange.refuse(Answer::text(405, "GET and HEAD are served\n")),
             Err(Refusal::Malformed) => exchange.refuse(Answer::text(400, "this is no request of HTTP/1.1\n")),
         }
     }
 
+    fn scrape(&self, exchange: &Exchange<'_>, request: &Request, number: u64) -> io::Result<()> {
+        self.open.scraping(number);
+        match self.scrapes.collect() {
+            Some(figures) => {
+                exchange.answer_in_pieces(&Answer::scrape(), request, |hand_on| figures.write(hand_on))
+            }
+            None => exchange.answer(Answer::text(503, SILENT), request.wants_body),
+        }
+    }
+
     fn answer(&self, request: &Request) -> Answer {
-        const SILENT: &str = "a shard does not answer\n";
         match &*request.path {
             "/" => Answer::page(PAGE, self.policy.clone()),
             "/overview.json" => {
                 let query = request.query.iter().map(|(name, value)| (&**name, &**value));
                 self.overview.json(&Ask::new(query)).map_or(Answer::text(503, SILENT), Answer::json)
             }
-            "/metrics" => match self.scrapes.collect() {
-                Some(text) => Answer::scrape(text),
-                None => Answer::text(503, SILENT),
-            },
             "/healthz" if self.scrapes.are_alive() => Answer::text(200, "ok\n"),
             "/healthz" => Answer::text(503, SILENT),
             "/readyz" if self.scrapes.is_ready() => Answer::text(200, "ready\n"),
@@ -144,6 +145,8 @@ impl Shared {
         }
     }
 }
+
+const SILENT: &str = "a shard does not answer\n";
 
 /// The page: all of it is in this file, and it asks for `/overview.json` only.
 const PAGE: &str = include_str!("http/page.html");
@@ -183,7 +186,7 @@ struct Open(Mutex<Connections>);
 struct Connections {
     next: u64,
     open: BTreeMap<u64, Arc<TcpStream>>,
-    /// Those with a scrape's text.
+    /// Those with a scrape's figures.
     scraping: BTreeMap<u64, Arc<TcpStream>>,
 }
 

@@ -17,6 +17,7 @@ mod overview;
 mod process;
 mod scrapes;
 
+pub use exposition::Figures;
 pub use groups::{CommittedTopic, GroupFigures, GroupRow};
 pub use history::SAMPLE_EVERY;
 pub use overview::{Ask, Overview};

@@ -1,7 +1,7 @@
 //! One request and its answer: as much of HTTP/1.1 as scrapers, health checks and browsers need (RFC 9112), within bounds.
 
 use std::borrow::Cow;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ pub(super) struct Request {
     pub(super) query: Vec<(String, String)>,
     /// GET, not HEAD.
     pub(super) wants_body: bool,
+    /// It takes an answer in chunks: HTTP/1.0 does not.
+    pub(super) takes_chunks: bool,
 }
 
 /// Why something is not answered.
@@ -39,6 +41,16 @@ pub(super) struct Answer {
     body: Cow<'static, str>,
 }
 
+/// How the end of an answer is told.
+enum End {
+    /// By how long it is.
+    Length(usize),
+    /// By a last chunk, which is empty.
+    Chunks,
+    /// With the connection.
+    Connection,
+}
+
 /// The head of a request: some browsers send 2 KiB of it.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 /// For the head of a request to come.
@@ -54,9 +66,9 @@ impl Answer {
         Self::new(status, "text/plain; charset=utf-8", body.into())
     }
 
-    /// The text of a scrape.
-    pub(super) fn scrape(text: String) -> Self {
-        Self::new(200, "text/plain; version=0.0.4; charset=utf-8", text.into())
+    /// What comes before the text of a scrape.
+    pub(super) fn scrape() -> Self {
+        Self::new(200, "text/plain; version=0.0.4; charset=utf-8", "".into())
     }
 
     /// JSON.
@@ -73,7 +85,7 @@ impl Answer {
         Self { status, kind, policy: "default-src 'none'".into(), body }
     }
 
-    fn head(&self) -> String {
+    fn head(&self, end: End) -> String {
         let reason = match self.status {
             200 => "OK",
             400 => "Bad Request",
@@ -81,12 +93,16 @@ impl Answer {
             405 => "Method Not Allowed",
             _ => "Service Unavailable",
         };
+        let end = match end {
+            End::Length(bytes) => format!("Content-Length: {bytes}\r\n"),
+            End::Chunks => "Transfer-Encoding: chunked\r\n".to_owned(),
+            End::Connection => String::new(),
+        };
         format!(
-            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\nCache-Control: no-store\r\n\
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\n{end}Connection: close\r\nCache-Control: no-store\r\n\
              Content-Security-Policy: {}\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n{}\r\n",
             self.status,
             self.kind,
-            self.body.len(),
             self.policy,
             if self.status == 405 { "Allow: GET, HEAD\r\n" } else { "" },
         )
@@ -121,9 +137,32 @@ impl<'a> Exchange<'a> {
 
     /// Writes the answer.
     pub(super) fn answer(&self, answer: Answer, wants_body: bool) -> io::Result<()> {
-        self.write(answer.head().as_bytes())?;
+        self.write(&[answer.head(End::Length(answer.body.len())).as_bytes()])?;
         if wants_body {
-            self.write(answer.body.as_bytes())?;
+            self.write(&[answer.body.as_bytes()])?;
+        }
+        self.stream.shutdown(Shutdown::Write)
+    }
+
+    /// Writes an answer that comes in pieces: how long it is nobody knows before its end.
+    pub(super) fn answer_in_pieces(
+        &self,
+        answer: &Answer,
+        request: &Request,
+        body: impl FnOnce(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let end = if request.takes_chunks { End::Chunks } else { End::Connection };
+        self.write(&[answer.head(end).as_bytes()])?;
+        if request.wants_body {
+            body(&mut |piece| match (request.takes_chunks, piece.len()) {
+                // An empty chunk would be the last one.
+                (_, 0) => Ok(()),
+                (true, bytes) => self.write(&[format!("{bytes:x}\r\n").as_bytes(), piece, b"\r\n"]),
+                (false, _) => self.write(&[piece]),
+            })?;
+            if request.takes_chunks {
+                self.write(&[b"0\r\n\r\n"])?;
+            }
         }
         self.stream.shutdown(Shutdown::Write)
     }
@@ -143,12 +182,16 @@ impl<'a> Exchange<'a> {
         Ok(())
     }
 
-    fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
+    fn write(&self, parts: &[&[u8]]) -> io::Result<()> {
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut rest = &mut slices[..];
+        // What is empty is not waited for.
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
             self.stream.set_write_timeout(Some(self.left(EXCHANGE_TIME_MAX)?))?;
-            match (&*self.stream).write(bytes)? {
+            match (&*self.stream).write_vectored(rest)? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
-                count => bytes = &bytes[count..],
+                count => IoSlice::advance_slices(&mut rest, count),
             }
         }
         Ok(())
@@ -188,7 +231,8 @@ impl Request {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decoded(name), decoded(value))
         });
-        Ok(Self { path: path.to_owned(), query: pairs.collect(), wants_body })
+        let takes_chunks = version != "HTTP/1.0";
+        Ok(Self { path: path.to_owned(), query: pairs.collect(), wants_body, takes_chunks })
     }
 }
 
@@ -216,27 +260,28 @@ fn decoded(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// A path, a query, and whether a body is wanted.
-    type Expected<'a> = (&'a str, &'a [(&'a str, &'a str)], bool);
+    /// A path, a query, whether a body is wanted, and whether chunks are taken.
+    type Expected<'a> = (&'a str, &'a [(&'a str, &'a str)], bool, bool);
 
     fn check(head: &str, expected: Result<Expected<'_>, Refusal>) {
         let parsed = Request::parse(head.as_bytes());
-        let expected = expected.map(|(path, query, wants_body)| Request {
+        let expected = expected.map(|(path, query, wants_body, takes_chunks)| Request {
             path: path.into(),
             query: query.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
             wants_body,
+            takes_chunks,
         });
         assert_eq!(parsed, expected, "{head}");
     }
 
     #[test]
     fn requests_are_read_and_others_refused() {
-        check("GET /metrics HTTP/1.1\r\nHost: x", Ok(("/metrics", &[], true)));
-        check("HEAD / HTTP/1.0", Ok(("/", &[], false)));
-        check("GET http://a:1/readyz?x HTTP/1.1", Ok(("/readyz", &[("x", "")], true)));
-        check("GET http://a:1 HTTP/1.1", Ok(("/", &[], true)));
+        check("GET /metrics HTTP/1.1\r\nHost: x", Ok(("/metrics", &[], true, true)));
+        check("HEAD / HTTP/1.0", Ok(("/", &[], false, false)));
+        check("GET http://a:1/readyz?x HTTP/1.1", Ok(("/readyz", &[("x", "")], true, true)));
+        check("GET http://a:1 HTTP/1.1", Ok(("/", &[], true, true)));
         let query = [("topic", "a&b=<c>"), ("group", "ä %"), ("n", "1")];
-        check("GET /s?topic=a%26b%3D%3Cc%3e&group=%C3%A4+%&&n=1 HTTP/1.1", Ok(("/s", &query, true)));
+        check("GET /s?topic=a%26b%3D%3Cc%3e&group=%C3%A4+%&&n=1 HTTP/1.1", Ok(("/s", &query, true, true)));
         for head in [
             "",
             "GET /",

@@ -48,6 +48,38 @@ fn what_is_served_is_said_and_nothing_else() {
 }
 
 #[test]
+fn a_scrape_comes_in_chunks_where_these_are_known() {
+    let server = server();
+    let answer = ask(&server, "GET /metrics HTTP/1.1\r\n\r\n");
+    let (head, mut rest) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.contains("\r\nTransfer-Encoding: chunked\r\n") && !head.contains("Content-Length"),
+        "{head}"
+    );
+    let mut text = String::new();
+    loop {
+        let (bytes, chunk) = rest.split_once("\r\n").unwrap();
+        let bytes = usize::from_str_radix(bytes, 16).unwrap();
+        text.push_str(&chunk[..bytes]);
+        rest = chunk[bytes..].strip_prefix("\r\n").unwrap();
+        if bytes == 0 {
+            break;
+        }
+    }
+    assert_eq!(rest, "");
+    let answer = ask(&server, "GET /metrics HTTP/1.0\r\n\r\n");
+    let (head, old) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(!head.contains("Transfer-Encoding") && !head.contains("Content-Length"), "{head}");
+    // Its figures may differ, its lines do not.
+    let names =
+        |text: &str| text.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(old), names(&text));
+    assert!(text.starts_with("# HELP ringlog_build_info ") && text.ends_with('\n'), "{text}");
+    let answer = ask(&server, "HEAD /metrics HTTP/1.1\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+}
+
+#[test]
 fn a_head_without_end_is_refused() {
     let server = server();
     let answer = ask(&server, &format!("GET / HTTP/1.1\r\n{}", "x: y\r\n".repeat(2000)));

@@ -3,7 +3,7 @@
 use super::Snapshot;
 use super::exposition::Text;
 
-pub(super) fn cleaner(out: &mut Text, shards: &[Snapshot]) {
+pub(super) fn cleaner(out: &mut Text<'_>, shards: &[Snapshot]) {
     let sum = |of: fn(&Snapshot) -> u64| shards.iter().map(of).sum::<u64>();
     let percent = |of: fn(&Snapshot) -> f64| (100.0 * shards.iter().map(of).fold(0.0, f64::max)) as u64;
     out.one(

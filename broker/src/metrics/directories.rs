@@ -81,7 +81,7 @@ impl Looks {
     }
 }
 
-pub(super) fn directories(out: &mut Text, shards: &[Snapshot]) {
+pub(super) fn directories(out: &mut Text<'_>, shards: &[Snapshot]) {
     let Some(first) = shards.first() else { return };
     let mut logs: HashMap<Uuid, (u64, u64)> = HashMap::new();
     for partition in shards.iter().flat_map(|shard| &shard.partitions) {
@@ -135,7 +135,7 @@ pub(super) fn directories(out: &mut Text, shards: &[Snapshot]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::exposition::exposition;
+    use super::super::exposition::text_of;
     use super::super::lag::Ages;
     use super::*;
 
@@ -146,7 +146,7 @@ mod tests {
             Directory { path: "/a \"b\"".into(), id: Some(Uuid([1; 16])), offline: false, capacity },
             Directory { path: "/dead".into(), id: None, offline: true, capacity: None },
         ];
-        let text = exposition(&[Snapshot { directories, ..Snapshot::default() }], &[], &Ages::new());
+        let text = text_of(vec![Snapshot { directories, ..Snapshot::default() }], Vec::new(), Ages::new());
         for line in [
             "ringlog_data_directory_offline{directory=\"/a \\\"b\\\"\"} 0",
             "ringlog_data_directory_offline{directory=\"/dead\"} 1",

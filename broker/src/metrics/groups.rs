@@ -37,7 +37,7 @@ pub struct CommittedTopic {
     pub offsets: Vec<(i32, i64)>,
 }
 
-pub(super) fn groups(out: &mut Text, shards: &[Snapshot], lags: &[Lag], ages: &Ages) {
+pub(super) fn groups(out: &mut Text<'_>, shards: &[Snapshot], lags: &[Lag], ages: &Ages) {
     let mut states: BTreeMap<&str, u64> = BTreeMap::new();
     let mut members = 0;
     for row in shards.iter().flat_map(|shard| &shard.groups.groups) {
@@ -50,34 +50,43 @@ pub(super) fn groups(out: &mut Text, shards: &[Snapshot], lags: &[Lag], ages: &A
     }
     out.one("ringlog_group_members", "gauge", "Members of all consumer groups.", members);
 
-    let mut rows = |name: &str, help: &str, value: &dyn Fn(&Lag) -> Option<f64>| {
-        out.head(name, "gauge", help);
-        for lag in lags {
-            let Some(value) = value(lag) else { continue };
-            let Lag { topic, index, .. } = lag;
-            let group = escaped(&lag.group);
-            out.line(format_args!(
-                "{name}{{group=\"{group}\",topic=\"{topic}\",partition=\"{index}\"}} {value}"
-            ));
+    let name = "ringlog_group_committed_offset";
+    rows(out, (name, "The offset a group has committed."), lags, |out, lag| {
+        out.row(lag.index, lag.committed);
+    });
+    let name = "ringlog_group_lag_records";
+    let help = "Records between what a group has committed and the end.";
+    rows(out, (name, help), lags, |out, lag| {
+        if let Some(behind) = &lag.behind {
+            out.row(lag.index, behind.records);
         }
-    };
-    rows("ringlog_group_committed_offset", "The offset a group has committed.", &|lag| {
-        Some(lag.committed as f64)
     });
-    rows("ringlog_group_lag_records", "Records between what a group has committed and the end.", &|lag| {
-        lag.behind.as_ref().map(|behind| behind.records as f64)
+    let name = "ringlog_group_lag_seconds";
+    let help = "For how long a group's next record has been there: its age.";
+    rows(out, (name, help), lags, |out, lag| {
+        if let Some(millis) = lag.behind.as_ref().and_then(|behind| behind.millis(ages)) {
+            out.row_of_millis(lag.index, millis);
+        }
     });
-    rows(
-        "ringlog_group_lag_seconds",
-        "For how long a group's next record has been there: its age.",
-        &|lag| lag.behind.as_ref()?.seconds(ages),
-    );
+}
+
+fn rows(out: &mut Text<'_>, (name, help): (&str, &str), lags: &[Lag], row: impl Fn(&mut Text<'_>, &Lag)) {
+    out.head(name, "gauge", help);
+    let mut begun: Option<&Lag> = None;
+    for lag in lags {
+        if !begun.is_some_and(|begun| lag.is_beside(begun)) {
+            let (group, topic) = (escaped(&lag.group), &lag.topic);
+            out.begin_rows(format_args!("{name}{{group=\"{group}\",topic=\"{topic}\""));
+            begun = Some(lag);
+        }
+        row(out, lag);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::PartitionSizes;
-    use super::super::exposition::exposition;
+    use super::super::exposition::text_of;
     use super::super::lag::{lags, places};
     use super::*;
     use crate::partition::PartitionId;
@@ -120,7 +129,7 @@ mod tests {
         let asked = vec![vec![], vec![(id(0), 3), (id(0), 7), (id(1), 39)]];
         assert_eq!(places(&lags, 2), asked);
         let ages = Ages::from([((id(0), 3), 60_000), ((id(0), 7), 1_250)]);
-        let text = exposition(&shards, &lags, &ages);
+        let text = text_of(shards.into(), lags, ages);
         for line in [
             "ringlog_groups{state=\"Empty\"} 2",
             "ringlog_groups{state=\"Stable\"} 1",

@@ -4,7 +4,7 @@
 //! consumed it is 0. It is looked up when a scrape asks, by the shard that owns the partition, which remembers it until the group has gone on,
 //! and spends no more than [`LOOK_UP_TIME_MAX`] on it: what was not looked up by then is left out, and is the next scrape's.
 
-use super::Snapshot;
+use super::{PartitionSizes, Snapshot};
 use crate::broker::Broker;
 use crate::partition::PartitionId;
 use std::collections::{BTreeMap, HashMap};
@@ -75,25 +75,59 @@ pub(super) struct Behind {
 
 /// How far all groups have come, by group, topic and partition as the shards tell them.
 pub(super) fn lags(shards: &[Snapshot]) -> Vec<Lag> {
-    let mut ends = HashMap::new();
-    for (shard, snapshot) in shards.iter().enumerate() {
-        for partition in &snapshot.partitions {
-            ends.insert((&*partition.topic, partition.id.index), (shard, partition));
-        }
-    }
-    let mut lags = Vec::new();
-    for row in shards.iter().flat_map(|shard| &shard.groups.committed) {
+    let ends = Ends::of(shards);
+    let committed = || shards.iter().flat_map(|shard| &shard.groups.committed);
+    let mut lags = Vec::with_capacity(committed().map(|row| row.offsets.len()).sum());
+    for row in committed() {
+        let topic = ends.topic(&row.topic);
         for &(index, committed) in &row.offsets {
-            let behind = ends.get(&(&*row.topic, index)).map(|(shard, partition)| {
+            let behind = Ends::partition(topic, index).map(|(shard, partition)| {
                 // A group that was set past the end lags by nothing.
                 let records = (partition.high_watermark - committed).max(0);
                 let next = (partition.id, committed.max(partition.log_start));
-                Behind { records, next: (next.1 < partition.high_watermark).then_some((*shard, next)) }
+                Behind { records, next: (next.1 < partition.high_watermark).then_some((shard, next)) }
             });
             lags.push(Lag { group: row.group.clone(), topic: row.topic.clone(), index, committed, behind });
         }
     }
     lags
+}
+
+/// All partitions, by topic: a group's are mostly those of few topics.
+struct Ends<'a>(HashMap<&'a str, OfTopic<'a>>);
+
+/// By index, with the shard that has it.
+type OfTopic<'a> = Vec<Option<(usize, &'a PartitionSizes)>>;
+
+impl<'a> Ends<'a> {
+    fn of(shards: &'a [Snapshot]) -> Self {
+        let mut ends: HashMap<&str, OfTopic<'_>> = HashMap::new();
+        for (shard, snapshot) in shards.iter().enumerate() {
+            // A shard tells those of a topic in a row.
+            for of_topic in snapshot.partitions.chunk_by(|a, b| Arc::ptr_eq(&a.topic, &b.topic)) {
+                let known = ends.entry(&of_topic[0].topic).or_default();
+                for partition in of_topic {
+                    let index = usize::try_from(partition.id.index).expect("partitions count from 0");
+                    if known.len() <= index {
+                        known.resize(index + 1, None);
+                    }
+                    known[index] = Some((shard, partition));
+                }
+            }
+        }
+        Self(ends)
+    }
+
+    fn topic(&self, topic: &str) -> &[Option<(usize, &'a PartitionSizes)>] {
+        self.0.get(topic).map(|known| &known[..]).unwrap_or_default()
+    }
+
+    fn partition(
+        topic: &[Option<(usize, &'a PartitionSizes)>],
+        index: i32,
+    ) -> Option<(usize, &'a PartitionSizes)> {
+        *topic.get(usize::try_from(index).ok()?)?
+    }
 }
 
 /// What each shard is to look up, each place once.
@@ -112,10 +146,21 @@ pub(super) fn places<'a>(lags: impl IntoIterator<Item = &'a Lag>, shards: usize)
 /// What the shards have looked up, by place.
 pub(super) type Ages = BTreeMap<Place, u64>;
 
+impl Lag {
+    /// Whether it is of the same group and topic.
+    pub(super) fn is_beside(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.group, &other.group) && Arc::ptr_eq(&self.topic, &other.topic)
+    }
+}
+
 impl Behind {
-    /// The lag in seconds, if it is known.
+    /// The lag in milliseconds, if it is known.
+    pub(super) fn millis(&self, ages: &Ages) -> Option<u64> {
+        self.next.map_or(Some(0), |(_, place)| ages.get(&place).copied())
+    }
+
+    /// The same in seconds.
     pub(super) fn seconds(&self, ages: &Ages) -> Option<f64> {
-        let Some((_, place)) = self.next else { return Some(0.0) };
-        ages.get(&place).map(|millis| Duration::from_millis(*millis).as_secs_f64())
+        self.millis(ages).map(|millis| Duration::from_millis(millis).as_secs_f64())
     }
 }

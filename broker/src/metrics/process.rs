@@ -47,7 +47,7 @@ impl Process {
         }
     }
 
-    pub(super) fn write(&self, out: &mut Text) {
+    pub(super) fn write(&self, out: &mut Text<'_>) {
         let mut one = |name: &str, kind: &str, help: &str, value: Option<f64>| {
             if let Some(value) = value {
                 out.head(name, kind, help);

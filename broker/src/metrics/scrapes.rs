@@ -1,7 +1,7 @@
 //! Where whoever wants figures leaves questions for the shards, and waits for their answers.
 
 use super::directories::Directories;
-use super::exposition::exposition;
+use super::exposition::Figures;
 use super::lag::{self, Ages, Place, Times};
 use super::{Snapshot, Vitals};
 use crate::broker::Broker;
@@ -108,12 +108,12 @@ impl Scrapes {
         self.ask_all(vec![(); self.inboxes.len()], |(), answer| Asked::Alive(answer)).is_some()
     }
 
-    /// Asks every shard and writes what they say; `None` when one does not answer.
-    pub fn collect(&self) -> Option<String> {
+    /// Asks every shard; `None` when one does not answer.
+    pub fn collect(&self) -> Option<Figures> {
         let shards = self.snapshots()?;
         let lags = lag::lags(&shards);
         let ages = self.ages(lag::places(&lags, shards.len()), Asker::Scrape)?;
-        Some(exposition(&shards, &lags, &ages))
+        Some(Figures { shards, lags, ages })
     }
 
     pub(super) fn snapshots(&self) -> Option<Vec<Snapshot>> {

@@ -129,8 +129,10 @@ pub(super) struct GroupTold<'a> {
 pub(super) fn groups(shards: &[Snapshot], lags: &[Lag]) -> Vec<GroupRow> {
     // What one group has committed lies together, since one coordinator has it.
     let mut of_groups: HashMap<&str, Range<usize>> = HashMap::new();
-    for (at, lag) in lags.iter().enumerate() {
-        of_groups.entry(&lag.group).or_insert(at..at).end = at + 1;
+    let mut at = 0;
+    for of_topic in lags.chunk_by(Lag::is_beside) {
+        of_groups.entry(&of_topic[0].group).or_insert(at..at).end = at + of_topic.len();
+        at += of_topic.len();
     }
     let rows = shards.iter().flat_map(|shard| &shard.groups.groups).map(|row| {
         let lags_of = of_groups.get(&*row.group).cloned().unwrap_or_default();
