@@ -1,9 +1,10 @@
-//! Helper threads: operations that may block run here, off the shards' cores; and one for work that takes the processor for long.
+//! Helper threads: operations that may block run here, off the shards' cores. Work that takes the processor for long has a thread of its own,
+//! and so have the zeroes that logs are given ahead.
 
 use super::blocking::run;
 use super::flusher::Disks;
 use super::wakeup::Wakeup;
-use super::{Completion, Notifier, Op, Outcome, Token};
+use super::{Completion, Notifier, Op, Outcome, Space, Token};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -13,6 +14,13 @@ use std::thread::JoinHandle;
 /// logs are opened and given space through them.
 const THREADS: usize = 32;
 
+/// Those that write zeroes: each keeps one large write at the device, which is a good part of what it can take. Logs that are written alike run
+/// out of space alike, and with all of them given space at once the syncs of acknowledgements would wait behind.
+const ZEROING_THREADS: usize = 2;
+
+/// Fewer zeroes than this are written by whoever is free: the flush behind them is what takes time.
+const ZEROING_BYTES_MIN: u64 = 256 << 10;
+
 /// What the kernel is told of the thread for long work: it runs when nobody else would (nice(1)).
 const LOWEST_PRIORITY: i32 = 19;
 
@@ -21,6 +29,8 @@ pub(super) struct Jobs {
     shared: Arc<Shared>,
     /// Work for the processor alone.
     computing: Arc<Shared>,
+    /// Large spaces to fill with zeroes.
+    zeroing: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -78,26 +88,39 @@ impl Home {
 
 impl Jobs {
     pub(super) fn start(disks: Arc<Disks>) -> io::Result<Self> {
-        let shared = || Shared { queue: Mutex::default(), work: Condvar::new(), disks: disks.clone() };
-        let (shared, computing) = (Arc::new(shared()), Arc::new(shared()));
-        let mut threads: Vec<_> = (0..THREADS)
-            .map(|number| {
-                let shared = shared.clone();
-                std::thread::Builder::new().name(format!("job-{number}")).spawn(move || shared.serve())
-            })
-            .collect::<io::Result<_>>()?;
-        let serving = computing.clone();
-        threads.push(std::thread::Builder::new().name("compute".into()).spawn(move || {
-            // Where it is not allowed it competes with the others.
-            let _ = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
-            serving.serve();
-        })?);
-        Ok(Self { shared, computing, threads })
+        let mut threads = Vec::new();
+        let mut pool = |name: &str, count: usize, priority: Option<i32>| {
+            let pool =
+                Arc::new(Shared { queue: Mutex::default(), work: Condvar::new(), disks: disks.clone() });
+            for number in 0..count {
+                let serving = pool.clone();
+                threads.push(std::thread::Builder::new().name(format!("{name}-{number}")).spawn(
+                    move || {
+                        if let Some(priority) = priority {
+                            // Where it is not allowed it competes with the others.
+                            let _ = rustix::process::setpriority_process(None, priority);
+                        }
+                        serving.serve();
+                    },
+                )?);
+            }
+            io::Result::Ok(pool)
+        };
+        let shared = pool("job", THREADS, None)?;
+        let computing = pool("compute", 1, Some(LOWEST_PRIORITY))?;
+        let zeroing = pool("zero", ZEROING_THREADS, None)?;
+        Ok(Self { shared, computing, zeroing, threads })
     }
 
     /// Runs an operation of a file, of a directory, or a read or write that may block.
     pub(super) fn submit(&self, token: Token, op: Op, home: &Arc<Home>) {
-        let pool = if matches!(op, Op::Compute { .. }) { &self.computing } else { &self.shared };
+        let pool = match &op {
+            Op::Compute { .. } => &self.computing,
+            Op::Prepare { from, to, space: Space::Written, .. } if to - from >= ZEROING_BYTES_MIN => {
+                &self.zeroing
+            }
+            _ => &self.shared,
+        };
         pool.push(Job { token, work: Work::Op(op), home: home.clone() });
     }
 
@@ -114,7 +137,7 @@ impl Jobs {
 
 impl Drop for Jobs {
     fn drop(&mut self) {
-        for pool in [&self.shared, &self.computing] {
+        for pool in [&self.shared, &self.computing, &self.zeroing] {
             pool.lock().closed = true;
             pool.work.notify_all();
         }
