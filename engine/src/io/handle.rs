@@ -34,7 +34,9 @@ const RESIDENT_READ_BYTES_MAX: usize = 64 << 10;
 /// One pending operation: what has come of it, and who waits.
 #[derive(Default)]
 struct Slot {
-    arrived: VecDeque<Outcome>,
+    arrived: Option<Outcome>,
+    /// What came behind it: of an accept, which has many.
+    behind: VecDeque<Outcome>,
     ended: bool,
     abandoned: bool,
     waiter: Option<Waker>,
@@ -322,7 +324,10 @@ impl Inner {
             }
             return;
         }
-        slot.arrived.push_back(outcome);
+        match &slot.arrived {
+            None => slot.arrived = Some(outcome),
+            Some(_) => slot.behind.push_back(outcome),
+        }
         if let Some(waiter) = slot.waiter.take() {
             waiter.wake();
         }
@@ -359,11 +364,12 @@ impl Stream {
         assert!(!self.ended, "the operation has ended");
         let mut inner = self.io.0.borrow_mut();
         let slot = inner.pending.get_mut(&self.token).expect("a pending operation has a slot");
-        let Some(outcome) = slot.arrived.pop_front() else {
+        let Some(outcome) = slot.arrived.take() else {
             slot.waiter = Some(cx.waker().clone());
             return Poll::Pending;
         };
-        if slot.ended && slot.arrived.is_empty() {
+        slot.arrived = slot.behind.pop_front();
+        if slot.ended && slot.arrived.is_none() {
             self.ended = true;
             inner.pending.remove(&self.token);
         }
@@ -381,8 +387,7 @@ impl Drop for Stream {
         if slot.ended {
             inner.pending.remove(&self.token);
         } else {
-            slot.abandoned = true;
-            slot.arrived.clear();
+            *slot = Slot { abandoned: true, ..Slot::default() };
         }
     }
 }

@@ -116,7 +116,8 @@ impl Cache {
         let mut inner = self.0.borrow_mut();
         let inner = &mut *inner;
         let charge = copied + chunk.rest.len();
-        let rest = if inner.arenas.hold(&chunk.rest) { 0 } else { chunk.rest.len() };
+        let in_arena = chunk.rest.is_empty() || inner.arenas.hold(&chunk.rest);
+        let rest = if in_arena { 0 } else { chunk.rest.len() };
         let own = rest + if copied > inner.arenas.arena_bytes() { copied } else { 0 };
         let number = chunks.push(chunk);
         inner.bytes += charge;
@@ -141,6 +142,16 @@ impl Inner {
         true
     }
 
+    /// Lets go of a few of the oldest chunks; false if there is none. To see whether an arena is free now is to look at all of them.
+    fn evict_some(&mut self) -> bool {
+        let enough = self.bytes.saturating_sub(self.arenas.arena_bytes() / 16);
+        let mut any = false;
+        while (self.bytes > enough || !any) && self.evict() {
+            any = true;
+        }
+        any
+    }
+
     /// Lets go of chunks, and of the arenas they lie in, until what lies elsewhere fits beside the rest.
     fn make_room_beside_arenas(&mut self) {
         loop {
@@ -155,7 +166,7 @@ impl Inner {
     fn next_arena(&mut self) {
         while !self.arenas.reuse() {
             let bytes = self.own_bytes + self.arenas.bytes() + self.arenas.arena_bytes();
-            if bytes <= self.bytes_max || !self.evict() {
+            if bytes <= self.bytes_max || !self.evict_some() {
                 return self.arenas.grow();
             }
         }
