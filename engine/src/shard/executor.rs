@@ -26,8 +26,7 @@ struct Inner {
     timers: RefCell<Timers>,
     tasks: RefCell<Tasks>,
     woken: Arc<Woken>,
-    /// Tasks that let the Driver have a turn first.
-    yielded: RefCell<Vec<Waker>>,
+    line: RefCell<Line>,
     load: Arc<Load>,
     ending: Cell<bool>,
     hooks: RefCell<Vec<Hook>>,
@@ -72,18 +71,26 @@ impl Shard {
         until(&self.0.timers, at).await;
     }
 
-    /// Lets the other ready tasks, and the Driver, have a turn first.
+    /// Lets the other ready tasks, and the Driver, have a turn first. Of all who have yielded one goes on with each turn, in their order: so
+    /// what takes long, and yields after each portion, takes from the others one portion a turn, however many do so.
     pub async fn yield_now(&self) {
-        let mut yielded = false;
+        let mut number = None;
         std::future::poll_fn(|cx| {
-            if std::mem::replace(&mut yielded, true) {
-                return Poll::Ready(());
+            let mut line = self.0.line.borrow_mut();
+            match number {
+                None => {
+                    number = Some(line.join(cx.waker()));
+                    Poll::Pending
+                }
+                Some(number) => line.poll(number, cx.waker()),
             }
-            // Woken at once it would run again in the same turn, before what has come meanwhile is looked at.
-            self.0.yielded.borrow_mut().push(cx.waker().clone());
-            Poll::Pending
         })
         .await;
+    }
+
+    /// For a loop that may be long: yields after each [`PORTION`] rounds.
+    pub fn portions(&self) -> Portions<'_> {
+        Portions { shard: self, left: PORTION }
     }
 
     /// Runs this after every turn of the Driver: it looks for work that other threads have left, and says how
@@ -114,6 +121,62 @@ impl Shard {
     }
 }
 
+/// Work that leaves the shard to others after each portion.
+pub struct Portions<'a> {
+    shard: &'a Shard,
+    left: usize,
+}
+
+/// What has a hundred nanoseconds to a microsecond of work, as a partition of a request has, so many times: what others then wait for is some
+/// tens of microseconds.
+pub const PORTION: usize = 64;
+
+impl Portions<'_> {
+    /// Before one more.
+    pub async fn next(&mut self) {
+        if self.left == 0 {
+            self.shard.yield_now().await;
+            self.restart();
+        }
+        self.left -= 1;
+    }
+
+    /// The task has waited for something else: others have had their turn.
+    pub fn restart(&mut self) {
+        self.left = PORTION;
+    }
+}
+
+/// Those who have yielded. Each has drawn a number, and goes on when that has been called, whatever else wakes its task meanwhile.
+#[derive(Default)]
+struct Line {
+    called: u64,
+    /// Of the numbers from `called` on.
+    waiting: VecDeque<Waker>,
+}
+
+impl Line {
+    fn join(&mut self, waker: &Waker) -> u64 {
+        self.waiting.push_back(waker.clone());
+        self.called + self.waiting.len() as u64 - 1
+    }
+
+    fn poll(&mut self, number: u64, waker: &Waker) -> Poll<()> {
+        let Some(ahead) = number.checked_sub(self.called) else { return Poll::Ready(()) };
+        let ahead = usize::try_from(ahead).expect("they are in memory");
+        self.waiting[ahead].clone_from(waker);
+        Poll::Pending
+    }
+
+    /// Calls the next number. One that was given up meanwhile wakes its task for nothing.
+    fn let_one_go_on(&mut self) {
+        if let Some(waker) = self.waiting.pop_front() {
+            self.called += 1;
+            waker.wake();
+        }
+    }
+}
+
 /// Owns a shard's tasks and drives them. A thread calls [`Executor::turn`] in a loop; the simulator steps many
 /// executors in one thread.
 pub struct Executor {
@@ -137,7 +200,7 @@ impl Executor {
             timers: RefCell::default(),
             tasks: RefCell::default(),
             woken: Arc::new(Woken { ids: Mutex::default(), notifier, home: std::thread::current().id() }),
-            yielded: RefCell::default(),
+            line: RefCell::default(),
             load: Arc::default(),
             ending: Cell::new(false),
             hooks: RefCell::default(),
@@ -170,8 +233,8 @@ impl Executor {
         inner.load.note(awake, now);
         self.awake_since = now;
         let fired = inner.timers.borrow_mut().fire(now);
-        // After what has completed, which they have let go first.
-        inner.yielded.take().into_iter().for_each(Waker::wake);
+        // After what has completed, which it has let go first.
+        inner.line.borrow_mut().let_one_go_on();
         let found: usize = inner.hooks.borrow_mut().iter_mut().map(|hook| hook()).sum();
         ran + completions + fired + found > 0
     }
@@ -204,7 +267,7 @@ impl Executor {
     /// Whether a task is ready to run.
     pub fn is_ready(&self) -> bool {
         let inner = &self.shard.0;
-        !self.ready.is_empty() || !inner.woken.is_empty() || !inner.yielded.borrow().is_empty()
+        !self.ready.is_empty() || !inner.woken.is_empty() || !inner.line.borrow().waiting.is_empty()
     }
 
     fn run_ready(&mut self) -> usize {

@@ -10,7 +10,7 @@ mod run;
 pub mod sync;
 mod timer;
 
-pub use executor::{Executor, Load, Shard, ShardId};
+pub use executor::{Executor, Load, PORTION, Portions, Shard, ShardId};
 pub use mesh::{CALLS_MAX, Call, Mesh, MeshEnds, Reply, mesh_ends};
 pub use run::{Placement, StartError, Stop, run};
 

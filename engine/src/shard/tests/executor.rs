@@ -1,12 +1,13 @@
 //! Tasks and timers.
 
 use super::executor;
+use crate::shard::PORTION;
 use crate::shard::sync::{Event, Watch};
 use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 #[test]
@@ -69,6 +70,61 @@ fn between_two_goes_of_who_yields_the_driver_has_a_turn() {
         executor.turn(false);
     }
     assert_eq!(*met.borrow(), [0, 1, 2, 3]);
+}
+
+#[test]
+fn of_all_who_yield_one_goes_on_with_each_turn() {
+    let mut executor = executor();
+    let shard = executor.shard().clone();
+    let done = Rc::new(Cell::new(0));
+    for _ in 0..3 {
+        let (shard, done) = (shard.clone(), done.clone());
+        executor.shard().spawn(async move {
+            let mut portions = shard.portions();
+            for _ in 0..2 * PORTION {
+                portions.next().await;
+                done.set(done.get() + 1);
+            }
+        });
+    }
+    assert!(executor.turn(false));
+    assert_eq!(done.get(), 3 * PORTION, "each has begun");
+    for gone_on in 1..=3 {
+        assert!(executor.is_ready());
+        executor.turn(false);
+        assert_eq!(done.get(), (3 + gone_on) * PORTION);
+    }
+    assert_eq!(shard.task_count(), 0);
+}
+
+#[test]
+fn who_yields_keeps_its_place_in_the_line_whatever_wakes_it() {
+    let mut executor = executor();
+    let shard = executor.shard().clone();
+    let order = Rc::new(RefCell::new(Vec::new()));
+    let again = Event::default();
+    for task in 0..3 {
+        let (shard, order, again) = (shard.clone(), order.clone(), again.clone());
+        executor.shard().spawn(async move {
+            let mut yielding = std::pin::pin!(shard.yield_now());
+            // Looked at without a waker first, as replies are, and then with every event.
+            assert!(yielding.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            let mut next = again.next();
+            poll_fn(|cx| {
+                if std::pin::Pin::new(&mut next).poll(cx).is_ready() {
+                    next = again.next();
+                }
+                yielding.as_mut().poll(cx)
+            })
+            .await;
+            order.borrow_mut().push(task);
+        });
+    }
+    while shard.task_count() > 0 {
+        again.notify();
+        executor.turn(false);
+    }
+    assert_eq!(*order.borrow(), [0, 1, 2]);
 }
 
 #[test]
