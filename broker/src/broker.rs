@@ -114,17 +114,19 @@ struct Inner {
     keepers: Keepers,
     share_sessions: RefCell<share::Sessions>,
     fetch_memory: Credits,
+    heavy_fetch_memory: Credits,
     /// Memory for other replies that may be large, and the largest each API has had.
     list_memory: Credits,
     list_bytes: RefCell<BTreeMap<ApiKey, usize>>,
     unfinished: Rc<Unfinished>,
-    /// Turns of fetches of many partitions.
-    large_fetches: Credits,
+    /// Turns of heavy fetches.
+    heavy_fetches: Credits,
     listeners: RefCell<Option<Listeners>>,
     quotas: Arc<ConnectionQuotas>,
     loads: Loads,
     stage: Cell<Stage>,
     request_memory: Credits,
+    heavy_request_memory: Credits,
     large_request_memory: Credits,
     metrics: Metrics,
     /// Lines about closed connections that need not be said again.
@@ -177,9 +179,10 @@ impl Broker {
             config.settings.parse("group.share.max.share.sessions").expect("it has a default");
         let request_bytes = config.requests_bytes_budget / shards;
         let request_memory = Credits::new(request_bytes / 8);
-        let large_request_memory =
-            Credits::new((request_bytes - request_bytes / 4).max(config.request_bytes_max));
+        let heavy_request_memory = Credits::new(request_bytes / 16);
         let unfinished = Unfinished::new(request_bytes / 8);
+        let left = request_bytes / 16 * 11;
+        let large_request_memory = Credits::new(left.max(config.request_bytes_max));
         let reply_bytes = (config.replies_bytes_budget / shards).max(REPLY_BYTES_LEAST);
         let limits = Limits {
             request_bytes_max: config.request_bytes_max,
@@ -189,17 +192,19 @@ impl Broker {
             frame_time_max: FRAME_TIME_MAX,
             overlapping_max: PRODUCES_IN_FLIGHT_MAX,
             request_memory: request_memory.clone(),
+            heavy_request_memory: heavy_request_memory.clone(),
             large_request_memory: large_request_memory.clone(),
             unfinished: unfinished.clone(),
         };
         let broker = Self(Rc::new(Inner {
             mesh: parts.mesh,
             sessions: RefCell::new(sessions),
-            fetch_memory: Credits::new(reply_bytes - reply_bytes / 4),
+            fetch_memory: Credits::new(reply_bytes / 2),
+            heavy_fetch_memory: Credits::new(reply_bytes / 4),
             list_memory: Credits::new(reply_bytes / 4),
             list_bytes: RefCell::default(),
             unfinished: unfinished.clone(),
-            large_fetches: Credits::new(reading::LARGE_FETCHES_MAX),
+            heavy_fetches: Credits::new(reading::HEAVY_FETCHES_MAX),
             shard: parts.shard,
             settings: RefCell::new(Arc::new(parts.config.settings.clone())),
             config: parts.config,
@@ -237,6 +242,7 @@ impl Broker {
             loads: Loads::default(),
             stage: Cell::new(Stage::Serving),
             request_memory,
+            heavy_request_memory,
             large_request_memory,
             metrics: Metrics::default(),
             said: RefCell::default(),
@@ -427,11 +433,11 @@ impl Broker {
     /// Memory for requests in hand, for replies, and for the newest batches: what is taken, and what there is on this shard.
     pub fn memory_use(&self) -> [MemoryUse; 3] {
         let inner = &self.0;
-        let taken = |of: [&Credits; 2]| of.map(Credits::taken).iter().sum::<usize>();
+        let taken = |of: [&Credits; 3]| of.map(Credits::taken).iter().sum::<usize>();
         let all =
-            |of: [&Credits; 2]| of.map(|credits| credits.taken() + credits.left()).iter().sum::<usize>();
-        let requests = [&inner.request_memory, &inner.large_request_memory];
-        let replies = [&inner.fetch_memory, &inner.list_memory];
+            |of: [&Credits; 3]| of.map(|credits| credits.taken() + credits.left()).iter().sum::<usize>();
+        let requests = [&inner.request_memory, &inner.heavy_request_memory, &inner.large_request_memory];
+        let replies = [&inner.fetch_memory, &inner.heavy_fetch_memory, &inner.list_memory];
         [
             MemoryUse {
                 budget: "requests",
@@ -699,6 +705,10 @@ impl Requests for Broker {
         api::cost(start, len)
     }
 
+    fn is_heavy(&self, start: &[u8], len: usize) -> bool {
+        api::is_heavy(start, len)
+    }
+
     fn memory(&self, start: &Bytes, len: usize) -> BytesMut {
         api::memory(self, start, len)
     }
@@ -721,7 +731,10 @@ impl Requests for Broker {
     }
 
     fn is_short_of_reply_memory(&self) -> bool {
-        self.0.fetch_memory.is_short() || self.0.list_memory.is_short()
+        let inner = &self.0;
+        [&inner.fetch_memory, &inner.heavy_fetch_memory, &inner.list_memory]
+            .into_iter()
+            .any(Credits::is_short)
     }
 
     fn too_many(&self, address: IpAddr) {

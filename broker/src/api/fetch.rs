@@ -4,7 +4,7 @@
 //! with records that are not copied: slices of the logs' tails and ranges of their files.
 
 use super::fetch_session::{
-    Answered, Asked, Context as Session, Key, Notable, SessionError, TopicKey, Wanted,
+    Answered, Asked, Context as Session, Key, NewSession, Notable, SessionError, TopicKey, Wanted,
 };
 use super::{Context, Dispatched, decode};
 use crate::broker::{Fetch, ReadResult};
@@ -56,14 +56,14 @@ impl Fetching {
             by_id: self.context.version >= BY_ID,
             from_follower: self.replica_id() >= 0,
         };
-        let wanted = self.wanted();
+        let wanted = self.wanted().await;
         let forgotten = self.forgotten();
         let begun = broker.sessions().begin(broker.shard().now(), asked, wanted, &forgotten);
         let (session, wanted) = match begun {
             Ok(begun) => begun,
             Err(error) => return self.refuse(session_code(error), 0),
         };
-        let (fetch, mut rows) = self.resolve(wanted);
+        let (fetch, mut rows) = self.resolve(wanted).await;
         let (results, memory) = broker.fetch(&fetch).await;
         let mut results = results.into_iter();
         for row in rows.iter_mut().filter(|row| row.result.is_ok()) {
@@ -73,30 +73,54 @@ impl Fetching {
         rows.sort_by_key(|row| {
             matches!(row.result, Err(ErrorCode::UnknownTopicId | ErrorCode::UnknownTopicOrPartition))
         });
-        let mut sessions = broker.sessions();
         let session_id = match session {
             Session::Sessionless => 0,
-            Session::Full => {
-                let random = broker.shard().io().random();
-                let answered = rows.iter().map(|row| (row.wanted.clone(), answered(&row.result)));
-                sessions.create(broker.shard().now(), random, asked, answered)
-            }
+            Session::Full => self.begin_session(asked, &rows).await,
             Session::Incremental { id, next_epoch } => {
-                if !sessions.expects(id, next_epoch) {
+                if !broker.sessions().expects(id, next_epoch) {
                     return self.refuse(ErrorCode::InvalidFetchSessionEpoch, id);
                 }
-                rows.retain(|row| sessions.must_tell(id, &row.wanted.key, answered(&row.result)));
+                rows = self.news(id, rows).await;
                 id
             }
         };
-        drop(sessions);
         let mut files = Vec::new();
-        let response =
-            FetchResponse { session_id, responses: self.topics(rows, &mut files), ..Default::default() };
+        let responses = self.topics(rows, &mut files).await;
+        let response = FetchResponse { session_id, responses, ..Default::default() };
         match self.context.encode(self.context.version, &response) {
             Ok(parts) => self.context.answered(Reply::SendHeld(with_files(parts, &files), memory)),
             Err(why) => Reply::Close(why),
         }
+    }
+
+    /// Makes a session of what was answered, if there is room. Returns its id, or 0.
+    async fn begin_session(&self, asked: Asked, rows: &[Row]) -> i32 {
+        let broker = &self.context.broker;
+        let now = broker.shard().now();
+        if !broker.sessions().make_room(now, asked, rows.len()) {
+            return 0;
+        }
+        let mut session = NewSession::new(now, asked);
+        let mut portions = broker.shard().portions();
+        for row in rows {
+            portions.next().await;
+            session.add(row.wanted.clone(), answered(&row.result));
+        }
+        broker.sessions().add(session, broker.shard().io().random())
+    }
+
+    /// What an incremental reply has to carry of these.
+    async fn news(&self, session_id: i32, rows: Vec<Row>) -> Vec<Row> {
+        let broker = &self.context.broker;
+        let mut portions = broker.shard().portions();
+        let mut news = Vec::new();
+        for row in rows {
+            portions.next().await;
+            if broker.sessions().must_tell(session_id, &row.wanted.key, answered(&row.result)) {
+                news.push(row);
+            }
+        }
+        news
     }
 
     fn refuse(&self, error_code: ErrorCode, session_id: i32) -> Reply {
@@ -112,12 +136,15 @@ impl Fetching {
     }
 
     /// What the request wants, a partition once: of two mentions the later counts, as in Kafka.
-    fn wanted(&mut self) -> Vec<Wanted> {
+    async fn wanted(&mut self) -> Vec<Wanted> {
+        let shard = self.context.broker.shard().clone();
+        let mut portions = shard.portions();
         let mut wanted: Vec<Wanted> = Vec::new();
         let mut places: HashMap<Key, usize> = HashMap::new();
         for topic in std::mem::take(&mut self.request.topics) {
             let topic_key = self.topic_key(&topic.topic, topic.topic_id);
             for partition in topic.partitions {
+                portions.next().await;
                 let key = Key { topic: topic_key.clone(), partition: partition.partition };
                 let one = Wanted {
                     key: key.clone(),
@@ -153,7 +180,7 @@ impl Fetching {
     }
 
     /// What is to be read, and a row for everything wanted: those to be read are `Ok` until they are.
-    fn resolve(&self, wanted: Vec<Wanted>) -> (Fetch, Vec<Row>) {
+    async fn resolve(&self, wanted: Vec<Wanted>) -> (Fetch, Vec<Row>) {
         let broker = &self.context.broker;
         let reader = match (self.replica_id(), self.request.isolation_level) {
             (CONSUMER, READ_COMMITTED) => ReadAs::CommittedConsumer,
@@ -162,7 +189,9 @@ impl Fetching {
         };
         let mut reads = Vec::with_capacity(wanted.len());
         let mut rows = Vec::with_capacity(wanted.len());
+        let mut portions = broker.shard().portions();
         for wanted in wanted {
+            portions.next().await;
             let result = self.partition(&wanted.key).map(|partition| {
                 let read = Read {
                     reader,
@@ -211,10 +240,12 @@ impl Fetching {
     }
 
     /// Rows of one topic that follow each other share its entry.
-    fn topics(&self, rows: Vec<Row>, files: &mut Vec<(File, u64)>) -> Vec<FetchableTopicResponse> {
+    async fn topics(&self, rows: Vec<Row>, files: &mut Vec<(File, u64)>) -> Vec<FetchableTopicResponse> {
+        let mut portions = self.context.broker.shard().portions();
         let mut topics: Vec<FetchableTopicResponse> = Vec::new();
         let mut last: Option<TopicKey> = None;
         for Row { wanted, result } in rows {
+            portions.next().await;
             let Key { topic, partition } = wanted.key;
             if last.as_ref() != Some(&topic) {
                 let (name, topic_id) = match &topic {

@@ -100,6 +100,9 @@ struct Session {
     next_place: u64,
 }
 
+/// A session in the making: of a full request and its answer.
+pub struct NewSession(Session, Asked);
+
 struct Cached {
     wanted: Wanted,
     high_watermark: i64,
@@ -220,41 +223,26 @@ impl Sessions {
         Ok((context, session.partitions.values().map(|cached| cached.wanted.clone()).collect()))
     }
 
-    /// Makes a session of a full request's answer. Returns its id, 0 when there is no room.
-    pub fn create(
-        &mut self,
-        now: Instant,
-        random: u64,
-        asked: Asked,
-        answered: impl Iterator<Item = (Wanted, Answered)>,
-    ) -> i32 {
-        let answered: Vec<_> = answered.collect();
-        if answered.len() > PARTITIONS_MAX {
-            return 0;
+    /// Whether there is room for one more session, of so many partitions; others may have to go for it.
+    pub fn make_room(&mut self, now: Instant, asked: Asked, partitions: usize) -> bool {
+        if partitions > PARTITIONS_MAX {
+            return false;
         }
-        while self.sessions.len() >= self.sessions_max || self.partitions + answered.len() > PARTITIONS_MAX {
-            if !self.evict(now, asked.from_follower, answered.len()) {
-                return 0;
+        while self.sessions.len() >= self.sessions_max || self.partitions + partitions > PARTITIONS_MAX {
+            if !self.evict(now, asked.from_follower, partitions) {
+                return false;
             }
         }
-        let id = self.new_id(random);
-        let mut session = Session {
-            by_id: asked.by_id,
-            privileged: asked.from_follower,
-            created: now,
-            last_used: now,
-            epoch: next_epoch(INITIAL_EPOCH),
-            partitions: BTreeMap::new(),
-            places: HashMap::new(),
-            next_place: 0,
-        };
-        for (wanted, answer) in answered {
-            session.insert(Cached {
-                wanted,
-                high_watermark: answer.high_watermark,
-                log_start_offset: answer.log_start_offset,
-            });
+        true
+    }
+
+    /// Keeps a session, unless others have taken its room meanwhile. Returns its id, or 0.
+    pub fn add(&mut self, NewSession(session, asked): NewSession, random: u64) -> i32 {
+        let now = session.created;
+        if !self.make_room(now, asked, session.partitions.len()) {
+            return 0;
         }
+        let id = self.new_id(random);
         self.partitions += session.partitions.len();
         self.sessions.insert(id, session);
         self.last_used.insert((now, id));
@@ -315,6 +303,29 @@ impl Sessions {
         self.remove(victim);
         self.evictions += 1;
         true
+    }
+}
+
+impl NewSession {
+    /// Without partitions yet.
+    pub fn new(now: Instant, asked: Asked) -> Self {
+        let session = Session {
+            by_id: asked.by_id,
+            privileged: asked.from_follower,
+            created: now,
+            last_used: now,
+            epoch: next_epoch(INITIAL_EPOCH),
+            partitions: BTreeMap::new(),
+            places: HashMap::new(),
+            next_place: 0,
+        };
+        Self(session, asked)
+    }
+
+    /// One more partition, and what the client is told of it.
+    pub fn add(&mut self, wanted: Wanted, answered: Answered) {
+        let Answered { high_watermark, log_start_offset, .. } = answered;
+        self.0.insert(Cached { wanted, high_watermark, log_start_offset });
     }
 }
 
@@ -390,6 +401,20 @@ mod tests {
 
     fn asked(session_id: i32, epoch: i32) -> Asked {
         Asked { session_id, epoch, by_id: false, from_follower: false }
+    }
+
+    impl Sessions {
+        fn create(
+            &mut self,
+            now: Instant,
+            random: u64,
+            asked: Asked,
+            answered: impl Iterator<Item = (Wanted, Answered)>,
+        ) -> i32 {
+            let mut session = NewSession::new(now, asked);
+            answered.for_each(|(wanted, answered)| session.add(wanted, answered));
+            self.add(session, random)
+        }
     }
 
     fn sessions_with_one(partitions: i32) -> (Sessions, i32) {

@@ -204,6 +204,13 @@ pub fn cost(start: &[u8], len: usize) -> usize {
     REQUEST_BYTES_ABOUT + len * factor
 }
 
+/// Whether a request of this length, of which the start is here, names hundreds of things: it may take as long as hundreds of others. A produce never
+/// counts as such: what it brings is mostly records.
+pub fn is_heavy(start: &[u8], len: usize) -> bool {
+    const NAMES_MANY_BYTES: usize = 4 << 10;
+    len >= NAMES_MANY_BYTES && !overlaps(start)
+}
+
 /// Memory for a large request of which the start is here.
 pub fn memory(broker: &Broker, start: &Bytes, len: usize) -> BytesMut {
     produce::memory(broker, start, len).unwrap_or_else(|| BytesMut::with_capacity(len))
@@ -279,6 +286,10 @@ where
     }
     Ok(Box::pin(async move {
         let held = context.broker.list_memory(context.key).await;
+        if held.is_some() {
+            // It may be long.
+            context.broker.shard().yield_now().await;
+        }
         let reply = context.reply(&response.await);
         let Reply::Send(parts) = reply else { return reply };
         let bytes = parts.iter().map(Part::len).sum::<u64>();

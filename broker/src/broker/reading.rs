@@ -13,7 +13,7 @@ use crate::calls::{Answer, Call};
 use crate::partition::{Found, Partition, PartitionId, Read, Waiter};
 use ringlog_engine::io::Instant;
 use ringlog_engine::shard::ShardId;
-use ringlog_engine::shard::sync::Permit;
+use ringlog_engine::shard::sync::{Credits, Permit};
 use ringlog_wire::ErrorCode;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -46,21 +46,18 @@ pub(super) struct ParkedReads(RefCell<HashMap<(ShardId, u64), Places>>);
 type Places = Vec<(Partition, u64)>;
 
 impl ParkedReads {
-    pub(super) fn add(
-        &self,
-        from: ShardId,
-        ticket: u64,
-        waiter: &Rc<Waiter>,
-        partitions: impl Iterator<Item = Partition>,
-    ) {
+    /// A ticket is about to be parked anew.
+    pub(super) fn begin(&self, from: ShardId, ticket: u64) {
         self.remove(from, ticket);
-        let places = partitions
-            .map(|partition| {
-                let place = partition.parked().add(waiter.clone());
-                (partition, place)
-            })
-            .collect();
-        self.0.borrow_mut().insert((from, ticket), places);
+        self.0.borrow_mut().insert((from, ticket), Places::new());
+    }
+
+    /// Parks a ticket at one more partition, unless it has been taken out meanwhile.
+    pub(super) fn add(&self, from: ShardId, ticket: u64, waiter: &Rc<Waiter>, partition: &Partition) {
+        if let Some(places) = self.0.borrow_mut().get_mut(&(from, ticket)) {
+            let place = partition.parked().add(waiter.clone());
+            places.push((partition.clone(), place));
+        }
     }
 
     /// Takes a ticket out of all partitions it waits for.
@@ -86,8 +83,11 @@ impl Broker {
         loop {
             let may_wait = !self.is_stopping() && self.0.shard.now() < deadline;
             let ticket = may_wait.then(|| parking.renew(&shards));
-            let mut memory = self.fetch_memory(fetch.bytes_max).await;
-            let turn = self.turn_of_large(fetch.reads.len()).await;
+            let turn = self.turn_of_heavy(fetch).await;
+            let mut memory = match turn {
+                Some(_) => fair_part(&self.0.heavy_fetch_memory, fetch.bytes_max).await,
+                None => self.fetch_memory(fetch.bytes_max).await,
+            };
             let results = self.read_all(fetch, memory.amount(), &shards, ticket).await;
             drop(turn);
             if !may_wait || is_enough(fetch, &results) {
@@ -100,23 +100,17 @@ impl Broker {
         }
     }
 
-    /// Memory for a reply of up to this many bytes. Nobody gets more than a part of what is left, so that many share what there
-    /// is, and few that do not read their replies cannot take all of it.
+    /// Memory for the reply to a fetch of few partitions, of up to this many bytes.
     pub(super) async fn fetch_memory(&self, bytes_max: usize) -> Permit {
-        let pool = &self.0.fetch_memory;
-        let fair = (pool.left() / 4).max(FETCH_BYTES_LEAST);
-        pool.take(bytes_max.min(fair)).await
+        fair_part(&self.0.fetch_memory, bytes_max).await
     }
 
-    /// A fetch of many partitions takes as long as hundreds of other requests: few go at a time, and before each of them the shard looks
-    /// for what else has come. Otherwise some hundred clients that fetch everything would keep all others waiting for a second.
-    async fn turn_of_large(&self, partitions: usize) -> Option<Permit> {
-        if partitions < LARGE_FETCH_PARTITIONS {
+    /// A fetch of many partitions takes as long as hundreds of other requests: few go at a time, each in portions.
+    async fn turn_of_heavy(&self, fetch: &Fetch) -> Option<Permit> {
+        if fetch.reads.len() < HEAVY_FETCH_PARTITIONS {
             return None;
         }
-        let turn = self.0.large_fetches.take(1).await;
-        self.0.shard.sleep(Duration::from_nanos(1)).await;
-        Some(turn)
+        Some(self.0.heavy_fetches.take(1).await)
     }
 
     /// Which of the reads each shard answers.
@@ -167,25 +161,31 @@ impl Broker {
         bytes_max: usize,
         ticket: Option<u64>,
     ) -> PendingAnswer {
-        // Parked before it is read, so that nothing can come in between unseen.
-        if let Some(ticket) = ticket {
-            let waiter = self.waiter_for(from, ticket);
-            let partitions = reads.iter().filter_map(|(id, _)| self.partition(*id));
-            self.0.parked_reads.add(from, ticket, &waiter, partitions);
-        }
+        let waiter = ticket.map(|ticket| {
+            self.0.parked_reads.begin(from, ticket);
+            (ticket, self.waiter_for(from, ticket))
+        });
         let this = self.clone();
         Box::pin(async move {
             let mut left = bytes_max;
             let mut at_least_one = true;
             let mut results = Vec::with_capacity(reads.len());
+            let mut portions = this.0.shard.portions();
             for (id, read) in reads {
+                portions.next().await;
                 let read = Read {
                     bytes_max: read.bytes_max.min(left),
                     at_least_one: read.at_least_one && at_least_one,
                     ..read
                 };
                 let found = match this.partition(id) {
-                    Some(partition) => partition.read(read).await,
+                    Some(partition) => {
+                        // Parked before it is read, so that nothing can come in between unseen.
+                        if let Some((ticket, waiter)) = &waiter {
+                            this.0.parked_reads.add(from, *ticket, waiter, &partition);
+                        }
+                        partition.read(read).await
+                    }
                     None => Err(this.absent(id)),
                 };
                 if let Ok(found) = &found {
@@ -214,11 +214,17 @@ impl Broker {
     }
 }
 
-/// From this many partitions on a fetch is a large one: it takes some 100 µs.
-const LARGE_FETCH_PARTITIONS: usize = 100;
+/// Of what is left nobody gets more than a part, so that many share what there is, and few that do not read their replies cannot take all of it.
+async fn fair_part(memory: &Credits, bytes_max: usize) -> Permit {
+    let fair = (memory.left() / 4).max(FETCH_BYTES_LEAST);
+    memory.take(bytes_max.min(fair)).await
+}
 
-/// Large fetches of a shard that go at a time: while some wait for the disk or for another shard, others go on.
-pub(super) const LARGE_FETCHES_MAX: usize = 4;
+/// From this many partitions on a fetch is heavy: it takes some 100 µs.
+const HEAVY_FETCH_PARTITIONS: usize = 100;
+
+/// Heavy fetches of a shard that go at a time: while some wait for the disk or for another shard, others go on.
+pub(super) const HEAVY_FETCHES_MAX: usize = 4;
 
 /// A fetch gets room for this many bytes even when memory runs short.
 const FETCH_BYTES_LEAST: usize = 64 * 1024;

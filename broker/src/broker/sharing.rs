@@ -100,8 +100,10 @@ impl Broker {
     pub(super) fn share_fetch(&self, from: ShardId, read: ShareRead, ticket: Option<u64>) -> PendingAnswer {
         if let Some(ticket) = ticket {
             let waiter = self.waiter_for(from, ticket);
-            let partitions = read.partitions.iter().filter_map(|id| self.partition(*id));
-            self.0.parked_reads.add(from, ticket, &waiter, partitions);
+            self.0.parked_reads.begin(from, ticket);
+            for partition in read.partitions.iter().filter_map(|id| self.partition(*id)) {
+                self.0.parked_reads.add(from, ticket, &waiter, &partition);
+            }
         }
         let this = self.clone();
         Box::pin(async move {

@@ -5,8 +5,8 @@ use super::output::{Done, Replies, send_replies};
 use super::{LARGE_FRAME_BYTES, Limits, Peer, Requests};
 use bytes::Bytes;
 use ringlog_engine::io::{Instant, Io, Socket};
-use ringlog_engine::shard::Shard;
 use ringlog_engine::shard::sync::Permit;
+use ringlog_engine::shard::{Portions, Shard};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -303,8 +303,11 @@ impl Connection {
 
     /// Takes requests in until the client ends, breaks the protocol, or the broker drains.
     async fn read_requests(&self, input: &mut Input, replies: &Replies) -> CloseReason {
+        // Thousands of small requests fit into one receive buffer.
+        let mut portions = self.shard.portions();
         loop {
-            let (body, lent, held) = match self.next_unless_draining(input).await {
+            input.keep_while(portions.next()).await;
+            let (body, lent, held) = match self.next_unless_draining(input, &mut portions).await {
                 None => return CloseReason::Stopping,
                 Some(Next::End(end)) => return end.into(),
                 Some(Next::Frame { body, lent }) => (body, lent, None),
@@ -330,6 +333,10 @@ impl Connection {
                 Some(held) => held,
                 None => self.memory_for(input, &mut request).await,
             };
+            if self.requests.is_heavy(&request.body, request.body.len()) {
+                request.keep();
+                input.keep_while(self.shard.yield_now()).await;
+            }
             if overlaps {
                 replies.push(self.requests.dispatch(&self.peer, request.body), Some(held));
                 continue;
@@ -346,25 +353,33 @@ impl Connection {
         }
     }
 
-    async fn next_unless_draining(&self, input: &mut Input) -> Option<Next> {
+    async fn next_unless_draining(&self, input: &mut Input, portions: &mut Portions<'_>) -> Option<Next> {
         let mut next = pin!(input.next());
         poll_fn(|cx| {
             if self.control.draining.get() {
                 return Poll::Ready(None);
             }
-            next.as_mut().poll(cx).map(Some)
+            let next = next.as_mut().poll(cx);
+            if next.is_pending() {
+                portions.restart();
+            }
+            next.map(Some)
         })
         .await
     }
 
     /// Request memory for a body that is here; nearly always there is some and nothing waits.
     async fn memory_for(&self, input: &mut Input, request: &mut Request) -> Permit {
-        let cost = self.requests.cost(&request.body, request.body.len());
-        if let Some(held) = self.limits.request_memory.try_take(cost) {
+        let len = request.body.len();
+        let cost = self.requests.cost(&request.body, len);
+        // Each kind waits for its own.
+        let is_heavy = self.requests.is_heavy(&request.body, len);
+        let memory = if is_heavy { &self.limits.heavy_request_memory } else { &self.limits.request_memory };
+        if let Some(held) = memory.try_take(cost) {
             return held;
         }
         request.keep();
-        input.keep_while(self.limits.request_memory.take(cost)).await
+        input.keep_while(memory.take(cost)).await
     }
 }
 

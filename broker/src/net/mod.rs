@@ -40,6 +40,9 @@ pub trait Requests: 'static {
     /// length.
     fn cost(&self, start: &[u8], len: usize) -> usize;
 
+    /// Whether a request with this body, of which the start is here, is work for long: it waits for others of its kind, and lets all else go first.
+    fn is_heavy(&self, start: &[u8], len: usize) -> bool;
+
     /// Memory for a large body of this length, of which the start is here: empty, with room for all of it.
     fn memory(&self, start: &Bytes, len: usize) -> BytesMut;
 
@@ -164,6 +167,8 @@ pub struct Limits {
     pub overlapping_max: usize,
     /// Request memory of this shard for bodies below [`LARGE_FRAME_BYTES`].
     pub request_memory: Credits,
+    /// The same for those that are heavy.
+    pub heavy_request_memory: Credits,
     /// Bytes that have come and are no whole request yet, or lie behind one that is being answered.
     pub unfinished: Rc<Unfinished>,
     /// Request memory for larger bodies. It is taken before they have come: those that do not come keep no small ones waiting.

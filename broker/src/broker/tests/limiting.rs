@@ -196,6 +196,31 @@ async fn send_ahead(client: &mut Client, wait_ms: i32, count: i32, together: boo
     }
 }
 
+#[test]
+fn who_asks_little_does_not_wait_for_memory_behind_those_who_ask_for_hundreds_of_partitions() {
+    let mut world = World::with(11, SMALL);
+    let many: Vec<Seen> = (0..30)
+        .map(|_| {
+            world.client(async |client| {
+                let request = FetchRequest { max_wait_ms: 60_000, ..fetch("t", &[(0, 0); 500]) };
+                client.call(12, &request).await.expect("the broker answers");
+            })
+        })
+        .collect();
+    world.sim.run_for(Duration::from_secs(1));
+    let answered = Seen::default();
+    let seen = answered.clone();
+    let little = world.client(async move |client| {
+        ask(client).await;
+        let request = FetchRequest { max_wait_ms: 100, ..fetch("t", &[(0, 0)]) };
+        client.call(12, &request).await.expect("the broker answers");
+        seen.set(Some(client.io.now()));
+    });
+    between(world.time_until_closed(&[&answered]), 0, 1);
+    assert!(little.get().is_none() && many.iter().all(|seen| seen.get().is_none()));
+    world.stop();
+}
+
 fn requests_bytes(world: &World) -> usize {
     world.brokers.iter().map(|broker| broker.memory_in_use().0).sum()
 }
