@@ -139,6 +139,17 @@ async def ahead(client, at_it):
     await client.until_closed()
 
 
+async def hasty(client, at_it):
+    """Asks what is easy, thousands of times in a row, and reads the answers."""
+
+    async def ask():
+        while True:
+            await client.send(VERSIONS * 20_000)
+
+    at_it()
+    await asyncio.gather(ask(), client.until_closed())
+
+
 async def writers(client, at_it):
     """A request, byte by byte."""
     request = produce(opaque(2000), topic=WIDE, partition=random.randrange(WIDE_PARTITIONS), acks=1)
@@ -214,7 +225,7 @@ async def churn(client, at_it):
     raise EOFError
 
 
-ATTACKS = [many, silent, half, begun, lies, ahead, writers, readers, lists, everything, sessions, flood, churn]
+ATTACKS = [many, silent, half, begun, lies, ahead, hasty, writers, readers, lists, everything, sessions, flood, churn]
 # Their sockets take little.
 WINDOWS = {readers: 4096, lists: 4096}
 
