@@ -141,7 +141,10 @@ impl Broker {
                 }
                 machine.next_fetch_offset()
             };
-            let up_to = shared.partition.high_watermark();
+            let up_to = match config.is_committed_only {
+                true => shared.partition.last_stable_offset(),
+                false => shared.partition.high_watermark(),
+            };
             if from >= up_to {
                 return Ok(ShareFound::default());
             }

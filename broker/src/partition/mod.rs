@@ -125,6 +125,12 @@ impl Partition {
         self.0.high_watermark.get()
     }
 
+    /// The first offset of a transaction that is neither committed nor aborted, or else the high watermark: who reads committed records gets none
+    /// from there on. No transaction is open: none is begun here, and a log with an open one is not taken over.
+    pub fn last_stable_offset(&self) -> i64 {
+        self.high_watermark()
+    }
+
     /// The first offset there is.
     pub fn log_start(&self) -> i64 {
         self.0.log.marks().log_start

@@ -10,8 +10,8 @@ use ringlog_wire::ErrorCode;
 pub enum Reader {
     /// A consumer, up to the high watermark.
     Consumer,
-    /// A consumer of committed records: it is told of transactions that were aborted before the log was taken over from Apache
-    /// Kafka. None are open, so it reads up to the high watermark too.
+    /// A consumer of committed records, up to the last stable offset: it is told of transactions that were aborted before the log was
+    /// taken over from Apache Kafka.
     CommittedConsumer,
     /// A follower or a debugging tool, up to the end of the log.
     Replica,
@@ -100,7 +100,7 @@ impl Partition {
         let marks = self.0.log.marks();
         let mut found = Found {
             high_watermark: self.high_watermark(),
-            last_stable_offset: self.high_watermark(),
+            last_stable_offset: self.last_stable_offset(),
             log_start: marks.log_start,
             ..Found::default()
         };
@@ -118,7 +118,8 @@ impl Partition {
             return Err(ErrorCode::OffsetOutOfRange);
         }
         let up_to = match read.reader {
-            Reader::Consumer | Reader::CommittedConsumer => found.high_watermark,
+            Reader::Consumer => found.high_watermark,
+            Reader::CommittedConsumer => found.last_stable_offset,
             Reader::Replica => marks.log_end,
         };
         if read.from >= up_to || (read.bytes_max == 0 && !read.at_least_one) {
@@ -128,7 +129,7 @@ impl Partition {
         let parts =
             self.0.log.read_with_files(read.from, limit).await.map_err(|error| self.refusal(&error))?;
         if read.reader == Reader::CommittedConsumer {
-            found.aborted = self.0.log.aborted_transactions(read.from, up_to);
+            found.aborted = self.0.log.aborted_in(read.from, &parts);
         }
         found.bytes = parts.bytes;
         found.is_full = parts.bytes >= read.bytes_max / 2;
@@ -148,7 +149,8 @@ impl Partition {
         // After a start or an election "latest" is not known until all of former epochs is visible again (KIP-207).
         let known = reader == Reader::Replica || self.0.epoch_start.get() <= self.high_watermark();
         let visible = match reader {
-            Reader::Consumer | Reader::CommittedConsumer => self.high_watermark(),
+            Reader::Consumer => self.high_watermark(),
+            Reader::CommittedConsumer => self.last_stable_offset(),
             Reader::Replica => marks.log_end,
         };
         let offset = |offset, leader_epoch| Ok(Some(Offset { offset, timestamp: None, leader_epoch }));

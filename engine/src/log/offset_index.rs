@@ -67,8 +67,17 @@ impl OffsetIndex {
 
     /// The last start of a batch that is known at or before this position.
     pub(super) fn start_before(&self, pos: u64) -> u32 {
+        self.before_pos(pos).map_or(0, |entry| entry.pos)
+    }
+
+    /// The last entry at or before this position: the last offset of a batch, and where that begins.
+    pub(super) fn entry_before_pos(&self, pos: u64) -> Option<(Offset, u64)> {
+        self.before_pos(pos).map(|entry| (self.base + i64::from(entry.relative), u64::from(entry.pos)))
+    }
+
+    fn before_pos(&self, pos: u64) -> Option<&Entry> {
         let after = self.entries.partition_point(|entry| u64::from(entry.pos) <= pos);
-        if after == 0 { 0 } else { self.entries[after - 1].pos }
+        self.entries[..after].last()
     }
 
     /// As in the file.

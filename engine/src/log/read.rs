@@ -28,6 +28,8 @@ pub struct ReadParts {
     pub parts: Vec<ReadPart>,
     /// How many there are in all parts.
     pub bytes: usize,
+    /// None of their records lies at or past this offset. Of what stays in a file that is known as exactly as its index is.
+    pub end: Offset,
 }
 
 /// Some of the bytes of a read.
@@ -54,8 +56,10 @@ impl ReadLimit {
 }
 
 impl ReadParts {
-    fn push(&mut self, bytes: Bytes) {
+    /// Adds bytes whose last record lies before `end`.
+    fn push(&mut self, bytes: Bytes, end: Offset) {
         self.bytes += bytes.len();
+        self.end = end;
         self.parts.push(ReadPart::Bytes(bytes));
     }
 }
@@ -206,8 +210,8 @@ impl Log {
             pos: pos + (start + at) as u64,
             offset: from,
         })?;
-        if !run.is_empty() {
-            parts.push(Bytes::copy_from_slice(&bytes[start..][run]));
+        if !run.bytes.is_empty() {
+            parts.push(Bytes::copy_from_slice(&bytes[start..][run.bytes]), run.end);
         }
         Ok(true)
     }
@@ -229,9 +233,10 @@ impl Log {
             pos: chunk.pos + (start + pos) as u64,
             offset: from,
         })?;
-        let whole = run.end == chunk.bytes.len() - start;
-        if !run.is_empty() {
-            parts.push(chunk.bytes.slice(start + run.start..start + run.end));
+        let Run { bytes, end } = run;
+        let whole = bytes.end == chunk.bytes.len() - start;
+        if !bytes.is_empty() {
+            parts.push(chunk.bytes.slice(start + bytes.start..start + bytes.end), end);
         }
         Ok(whole)
     }
@@ -295,9 +300,9 @@ impl Log {
         let wanted = limit.bytes_max.max(len).min((size - pos) as usize);
         // A send from a file takes several system calls of its own: for a little, one more copy is cheaper.
         if files == Files::Send && wanted > SMALL_READ_BYTES && self.may_be_sent(base, &file, limit.up_to) {
-            let len = self.whole_batches(base, pos, len, wanted, size);
+            let (len, end) = self.whole_batches(base, pos, &first, wanted, size);
             if self.is_verified(base, pos..pos + len as u64) {
-                return Ok(ReadParts { parts: vec![ReadPart::File { file, pos, len }], bytes: len });
+                return Ok(ReadParts { parts: vec![ReadPart::File { file, pos, len }], bytes: len, end });
             }
         }
         let bytes = read_at(self.0.shard.io(), &file, pos, wanted).await;
@@ -310,19 +315,32 @@ impl Log {
         let run = run_of_batches(&bytes, from, limit.up_to, limit.bytes_max, limit.at_least_one);
         let run = run.map_err(|at| corrupt(pos + at as u64))?;
         let mut parts = ReadParts::default();
-        parts.push(bytes.slice(run));
+        parts.push(bytes.slice(run.bytes), run.end);
         Ok(parts)
     }
 
-    /// How many of `wanted` bytes from `pos` on are whole batches, as the index knows it: no header has to be read.
-    fn whole_batches(&self, base: Offset, pos: u64, first_len: usize, wanted: usize, size: u64) -> usize {
-        if pos + wanted as u64 >= size {
-            return (size - pos) as usize;
-        }
+    /// How many of `wanted` bytes of a sealed segment from `pos` on, where a batch begins, are whole batches, and an offset behind them, as the
+    /// index knows it: no other header has to be read.
+    fn whole_batches(
+        &self,
+        base: Offset,
+        pos: u64,
+        first: &Header,
+        wanted: usize,
+        size: u64,
+    ) -> (usize, Offset) {
         let state = self.0.state.borrow();
+        if pos + wanted as u64 >= size {
+            let next = state.segments.range(base + 1..).next().map(|(next, _)| *next);
+            return ((size - pos) as usize, next.unwrap_or(state.marks.log_end));
+        }
         let indexes = state.segments.get(&base).and_then(|segment| segment.indexes.as_ref());
-        let end = indexes.map_or(0, |indexes| u64::from(indexes.offsets.start_before(pos + wanted as u64)));
-        (end.saturating_sub(pos) as usize).max(first_len)
+        let behind = indexes.and_then(|indexes| indexes.offsets.entry_before_pos(pos + wanted as u64));
+        // What lies before a batch lies before its last offset, too: the index has no other of it.
+        match behind.filter(|(_, start)| *start >= pos + first.total_len() as u64) {
+            Some((last, start)) => ((start - pos) as usize, last),
+            None => (first.total_len(), first.next_offset()),
+        }
     }
 
     /// Whether a sealed segment's bytes all lie below `up_to`, in a file that a socket can be filled from.
@@ -381,13 +399,21 @@ fn read_lone_batch(chunk: Chunk, limit: ReadLimit, parts: &mut ReadParts) -> boo
     if chunk.base_offset >= limit.up_to || !fits {
         return false;
     }
-    parts.push(chunk.bytes);
-    parts.push(chunk.rest);
+    parts.push(chunk.bytes, chunk.next_offset);
+    parts.push(chunk.rest, chunk.next_offset);
     true
 }
 
 /// Up to this many bytes of a file are read into memory rather than sent from where they are.
 const SMALL_READ_BYTES: usize = 64 << 10;
+
+/// Batches that a reader gets.
+struct Run {
+    /// Where they lie.
+    bytes: std::ops::Range<usize>,
+    /// The offset after the last of them, if there is one.
+    end: Offset,
+}
 
 /// Which of these bytes are whole batches that a reader of `from` gets: from the one that contains it, below `up_to`, within
 /// `room` bytes. An error is the position of a header that makes no sense.
@@ -397,9 +423,10 @@ fn run_of_batches(
     up_to: Offset,
     room: usize,
     at_least_one: bool,
-) -> Result<std::ops::Range<usize>, usize> {
+) -> Result<Run, usize> {
     let mut start = 0;
     let mut end = 0;
+    let mut next = from;
     while bytes.len() - end >= crate::batch::HEADER_LEN {
         let header = Header::parse(&bytes[end..]).map_err(|_| end)?;
         let len = header.total_len();
@@ -416,6 +443,7 @@ fn run_of_batches(
             break;
         }
         end += len;
+        next = header.next_offset();
     }
-    Ok(start..end)
+    Ok(Run { bytes: start..end, end: next })
 }

@@ -7,7 +7,7 @@
 //! An entry lies in the index of the segment that holds the transaction's marker, which is its last offset.
 
 use super::files::{read_file, remove_file, write_file};
-use super::{Log, LogDir, Offset};
+use super::{Log, LogDir, Offset, ReadParts};
 use crate::batch::Header;
 use crate::io::Io;
 use crate::records;
@@ -122,6 +122,11 @@ impl Log {
         let state = self.0.state.borrow();
         let begin = state.aborted.partition_point(|aborted| aborted.last_offset < from);
         state.aborted[begin..].iter().filter(|aborted| aborted.first_offset < up_to).copied().collect()
+    }
+
+    /// Those that records which were read from `from` on may be of: a reader of committed records has to know them, and no others.
+    pub fn aborted_in(&self, from: Offset, read: &ReadParts) -> Vec<AbortedTransaction> {
+        self.aborted_transactions(from, read.end)
     }
 
     /// The log has been cut to this offset: so is what is known of aborted transactions, in memory and on disk.

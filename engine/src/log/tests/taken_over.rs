@@ -103,6 +103,68 @@ fn aborted_transactions_are_known_to_readers_of_committed_records() {
 }
 
 #[test]
+fn a_reader_is_told_of_the_transactions_in_what_it_gets_and_of_no_others() {
+    let mut world = log_of_another();
+    take(&mut world);
+    world.run(config(), async |log, _| {
+        let told = async |from, bytes_max| {
+            let limit = ReadLimit { up_to: 72, bytes_max, at_least_one: true };
+            let parts = log.read_with_files(from, limit).await.unwrap();
+            let told = log.aborted_in(from, &parts);
+            (parts.end, told.iter().map(|one| one.producer_id).collect::<Vec<_>>())
+        };
+        // A batch at a time.
+        assert_eq!(told(0, 1).await, (10, vec![]), "nothing before it");
+        assert_eq!(told(10, 1).await, (20, vec![5]));
+        assert_eq!(told(20, 1).await, (30, vec![5]), "open all the while");
+        assert_eq!(told(40, 1).await, (50, vec![]));
+        assert_eq!(told(51, 1).await, (61, vec![7]));
+        assert_eq!(told(62, 1).await, (72, vec![]));
+        assert_eq!(told(72, 1).await.1, []);
+        // What one read gets of the first segment.
+        let (end, producers) = told(0, 1 << 20).await;
+        assert!((20..=50).contains(&end), "{end}");
+        assert_eq!(producers, [5]);
+        log.close().await.unwrap();
+    });
+}
+
+#[test]
+fn the_end_of_what_is_sent_from_a_file_is_known_from_its_index() {
+    let mut world = World::new();
+    let config = || LogConfig { segment_bytes: 400_000, ..LogConfig::default() };
+    world.run(config(), async |log, _| {
+        for n in 0..500 {
+            log.append_as_follower(&written(PLAIN, 10 * n), i32::MAX).unwrap();
+        }
+        log.wait_durable(5000).await.unwrap();
+        log.close().await.unwrap();
+    });
+    world.run(config(), async |log, _| {
+        let mut from_files = 0;
+        for bytes_max in [100_000, 200_000, 1 << 20] {
+            let mut from = 0;
+            while from < 5000 {
+                let limit = ReadLimit { up_to: 5000, bytes_max, at_least_one: true };
+                let in_memory = log.read(from, limit).await.unwrap();
+                let batches = in_memory.bytes as i64 / written(PLAIN, 0).len() as i64;
+                assert_eq!(in_memory.end, from + 10 * batches);
+                let parts = log.read_with_files(from, limit).await.unwrap();
+                let batches = parts.bytes as i64 / written(PLAIN, 0).len() as i64;
+                if let [ReadPart::File { .. }] = parts.parts[..] {
+                    from_files += 1;
+                    // The index knows of a batch its last offset alone.
+                    let end = from + 10 * batches;
+                    assert!((end..end + 10).contains(&parts.end), "{} of {end}", parts.end);
+                }
+                from += 10 * batches;
+            }
+        }
+        assert!(from_files > 5, "only {from_files} reads came from a file");
+    });
+}
+
+#[test]
 fn what_is_cut_off_was_never_aborted() {
     let mut world = log_of_another();
     take(&mut world);
