@@ -12,7 +12,7 @@ from raw import FETCH, METADATA, NO_ERROR, PRODUCE, Connection, batch, crc32c, f
 TOPIC = "greedy"
 LZ4 = 3
 # Two frames take nearly all memory for large requests; the third waits before those who come later.
-LARGE_FRAMES, LARGE_FRAME = 3, 90 << 20
+LARGE_FRAMES, LARGE_FRAME = 3, 85 << 20
 # Five that do not read would take all memory for replies if each got what it asks for.
 READERS = 12
 # A topic larger than all memory for replies of one fetch, in batches that divide it finely.
@@ -79,4 +79,5 @@ def replies_that_are_not_read_keep_nobody_waiting(broker):
 
 
 if __name__ == "__main__":
-    main("greedy", new_broker(options=["--cores", "0"]))
+    # Its records are as old as their timestamps tell, and are to stay.
+    main("greedy", new_broker(options=["--cores", "0", "--set", "log.retention.ms=-1"]))
