@@ -8,8 +8,8 @@ use ringlog_engine::batch::{Codec, Header};
 use ringlog_engine::io::DirId;
 use ringlog_engine::io::sim::Sim;
 use ringlog_engine::log::{
-    Cache, Damage, LeaderAppend, Log, LogConfig, LogDir, Notice, OpenError, Origin, ReadError, ReadLimit,
-    ReadPart,
+    Cache, Damage, Journaled, LeaderAppend, LeftOf, Log, LogConfig, LogDir, LogId, Notice, OpenError, Origin,
+    ReadError, ReadLimit, ReadPart,
 };
 use ringlog_engine::records::Builder;
 use ringlog_engine::shard::{Shard, ShardId};
@@ -392,4 +392,44 @@ fn foreign_files_are_left_alone() {
     let outcome = check(End::Killed, &written, &files, "foreign files");
     outcome.opened.unwrap();
     assert!(outcome.errors.is_empty() && outcome.damage.is_empty() && outcome.log_end == 2 * BATCHES);
+}
+
+#[test]
+fn a_log_that_was_open_and_has_no_segment_is_not_opened_empty() {
+    let opened = |files: &[(&str, &[u8])], was_open: bool| {
+        let mut sim = Sim::new(3);
+        let machine = sim.add_machine();
+        sim.add_disk(machine, DirId(0), "/data");
+        for (name, content) in files {
+            sim.put_file(machine, DirId(0), Path::new("/data/t-0").join(name), content).unwrap();
+        }
+        let actor = sim.start(machine, ShardId(0));
+        let shard = sim.shard(actor);
+        sim.run(actor, async move {
+            let cache = Cache::new(1 << 20);
+            let id = LogId { topic: [1; 16], index: 0 };
+            let journaled = Journaled { journal: None, id, left: LeftOf::default(), was_open };
+            let opening = Log::open_journaled(&shard, place(), config(), &cache, journaled);
+            opening.await.map(|(log, _)| log.marks().log_end)
+        })
+    };
+    // A log's first checkpoint, from before anything was in it, says of no byte that it was durable.
+    let first = {
+        let mut sim = Sim::new(4);
+        let machine = sim.add_machine();
+        sim.add_disk(machine, DirId(0), "/data");
+        let actor = sim.start(machine, ShardId(0));
+        let shard = sim.shard(actor);
+        sim.run(actor, async move {
+            Log::open(&shard, place(), config(), &Cache::new(1 << 20)).await.unwrap();
+        });
+        sim.read_file(machine, DirId(0), Path::new("/data/t-0/ringlog.checkpoint")).unwrap()
+    };
+    let cases: [&[(&str, &[u8])]; 2] =
+        [&[("partition.metadata", b"x")], &[("partition.metadata", b"x"), ("ringlog.checkpoint", &first)]];
+    for files in cases {
+        let error = opened(files, true).unwrap_err();
+        assert!(matches!(&error, OpenError::Emptied { dir } if dir == Path::new("/data/t-0")), "{error}");
+        assert_eq!(opened(files, false).unwrap(), 0, "nobody knows of a former run");
+    }
 }

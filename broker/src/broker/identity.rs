@@ -27,8 +27,20 @@ pub(super) enum Before {
     PerhapsNever,
 }
 
+/// What claiming a directory has come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Claimed {
+    /// It was this topic's already.
+    Before,
+    /// It is from now on.
+    Now {
+        /// Where one of a topic that is gone was moved to.
+        aside: Option<PathBuf>,
+    },
+}
+
 /// Sees that a partition's directory is there, durably, and that it is this topic's. One of a topic that is gone is moved aside, as
-/// Kafka does with stray ones: its path is returned. One of a topic that nobody knows to be gone is left alone: what it says may be
+/// Kafka does with stray ones. One of a topic that nobody knows to be gone is left alone: what it says may be
 /// damaged, and then its records are this topic's. One that does not say becomes this topic's. A missing one is made, but not where there was
 /// one: records that were acknowledged were in it, and an empty log would hide that they are gone.
 pub(super) async fn claim(
@@ -37,17 +49,17 @@ pub(super) async fn claim(
     topic: Uuid,
     before: Before,
     is_gone: impl Fn(Uuid) -> bool,
-) -> io::Result<Option<PathBuf>> {
+) -> io::Result<Claimed> {
     let file = place.path.join(FILE);
-    let mut stray = None;
+    let mut aside = None;
     if let Some(bytes) = small_file::read(io, place.dir, &file, BYTES_MAX).await? {
         #[cfg(ringlog_plant)]
         if plant::is(Plant::TakeOverAnotherTopicsFolder) {
-            return Ok(None);
+            return Ok(Claimed::Before);
         }
         match topic_of(&bytes) {
-            Some(found) if found == topic => return Ok(None),
-            Some(found) if is_gone(found) => stray = Some(move_aside(io, place, found).await?),
+            Some(found) if found == topic => return Ok(Claimed::Before),
+            Some(found) if is_gone(found) => aside = Some(move_aside(io, place, found).await?),
             Some(found) => {
                 let why = format!(
                     "{} names topic {found}, this is {topic}: it is damaged, or foreign",
@@ -73,7 +85,7 @@ pub(super) async fn claim(
     io.sync_dir(place.dir, parent.into()).await?;
     let content = format!("version: 0\ntopic_id: {topic}\n");
     small_file::replace(io, place.dir, &file, Bytes::from(content)).await?;
-    Ok(stray)
+    Ok(Claimed::Now { aside })
 }
 
 async fn is_there(io: &Io, place: &LogDir) -> io::Result<bool> {

@@ -19,10 +19,10 @@ pub(super) struct Journals {
 }
 
 impl Journals {
-    /// A log's part in its data directory's journal.
-    pub(super) fn of(&self, place: &LogDir, id: LogId) -> Journaled<'_> {
+    /// A log's part in its data directory's journal, and whether it was open in an earlier run.
+    pub(super) fn of(&self, place: &LogDir, id: LogId, was_open: bool) -> Journaled<'_> {
         let journal = self.open.iter().find(|(dir, _)| *dir == place.dir).map(|(_, journal)| journal);
-        Journaled { journal, id, left: self.left.lock().expect("no shard panics").of(id) }
+        Journaled { journal, id, left: self.left.lock().expect("no shard panics").of(id), was_open }
     }
 
     /// A log is open, and has what a journal had of it.
@@ -57,6 +57,7 @@ impl Broker {
                 unread.push(data.id);
             }
         }
+        left.damage().iter().for_each(|damage| self.report_damage(damage));
         (Arc::new(Mutex::new(left)), unread)
     }
 

@@ -91,7 +91,7 @@ impl Broker {
     }
 
     /// Says where stored bytes are not what was written.
-    fn report_damage(&self, damage: &Damage) {
+    pub(super) fn report_damage(&self, damage: &Damage) {
         self.0.metrics.damaged();
         eprintln!("ERROR {damage}");
     }

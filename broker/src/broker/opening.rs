@@ -1,6 +1,6 @@
 //! Bringing a shard in line with the image: partitions are opened, configured and removed.
 
-use super::identity::{Before, claim, folder};
+use super::identity::{Before, Claimed, claim, folder};
 use super::{Broker, Offline, PendingAnswer, Stage};
 use crate::calls::{Answer, Call};
 use crate::cluster::{DataDirs, Image, Request, Topic, sync_file_system};
@@ -271,13 +271,15 @@ impl Broker {
         // What is there when a topic is made anew is of one that is gone, even where the metadata has forgotten that.
         let is_gone = |found: Uuid| is_new || dirs.not_removed.contains(&found.0);
         let claimed = claim(self.0.shard.io(), &place, topic.id, before, is_gone).await;
-        if let Some(stray) = claimed.map_err(Unopened::Identity)? {
+        let claimed = claimed.map_err(Unopened::Identity)?;
+        if let Claimed::Now { aside: Some(stray) } = &claimed {
             eprintln!("a directory of another topic named {} was moved to {}", topic.name, stray.display());
         }
         let (shard, cache) = (&self.0.shard, &self.0.cache);
         let journals = self.0.journals.borrow().clone();
         let id = LogId { topic: topic.id.0, index };
-        let journaled = journals.of(&place, id);
+        let was_open = before == Before::Opened && claimed == Claimed::Before;
+        let journaled = journals.of(&place, id, was_open);
         let opened = match is_new {
             true => Log::open_journaled(shard, place, config, cache, journaled).await,
             // They are opened when the broker starts, all of them.

@@ -79,7 +79,12 @@ async fn give(shard: Shard, paths: &[PathBuf]) -> Result<Returned, MoveError> {
             };
             let place = LogDir { dir: dir.dir, path: dir.path.join(&name) };
             let id = LogId { topic: topic.id.0, index };
-            let journaled = Journaled { journal: None, id, left: left.of(id) };
+            let journaled = Journaled {
+                journal: None,
+                id,
+                left: left.of(id),
+                was_open: image.was_opened(topic.id, index),
+            };
             match settle(&shard, &place, journaled).await {
                 Ok((start, end)) => {
                     let at = usize::from(dir.dir.0);

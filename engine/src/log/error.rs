@@ -28,6 +28,20 @@ pub enum OpenError {
         /// The bytes that were durable.
         needed: u64,
     },
+    /// The log was open in an earlier run, and there is no segment.
+    Emptied {
+        /// The log's directory.
+        dir: PathBuf,
+    },
+    /// Records that were durable lay in a journal where that is damaged.
+    LostInJournal {
+        /// The journal's file.
+        journal: PathBuf,
+        /// The byte where it is damaged.
+        pos: u64,
+        /// The first offset that is missing.
+        from: Offset,
+    },
 }
 
 impl fmt::Display for OpenError {
@@ -41,6 +55,16 @@ impl fmt::Display for OpenError {
                 }
                 write!(f, "; restore it, or remove ringlog.checkpoint beside it to go on with what is left")
             }
+            Self::Emptied { dir } => write!(
+                f,
+                "{} has no segment, though it was in use: put its files back or, to go on without its records, empty it, and start again",
+                dir.display()
+            ),
+            Self::LostInJournal { journal, pos, from } => write!(
+                f,
+                "records from offset {from} on lay in {}, which is damaged at byte {pos}; to go on without them, remove it when all other partitions have been opened once, and start again",
+                journal.display()
+            ),
         }
     }
 }

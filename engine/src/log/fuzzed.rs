@@ -9,6 +9,7 @@ use super::time_index::TimeIndex;
 use super::{Offset, transactions};
 use crate::batch::Header;
 use bytes::Bytes;
+use std::path::Path;
 
 pub(crate) fn offset_index(base: Offset, bytes: &[u8]) {
     let Some(index) = OffsetIndex::decode(base, bytes) else { return };
@@ -42,8 +43,9 @@ pub(crate) fn checkpoint(bytes: &[u8]) {
 
 pub(crate) fn journal(bytes: &[u8]) {
     let mut left = Left::default();
-    left.add(&Bytes::copy_from_slice(bytes));
-    let kept: usize = left.logs().flat_map(|log| left.of(log)).map(|batches| batches.len()).sum();
+    left.add(Path::new("journal"), &Bytes::copy_from_slice(bytes));
+    let kept: usize =
+        left.logs().flat_map(|log| left.of(log).batches()).map(|(batches, _)| batches.len()).sum();
     assert!(kept <= bytes.len(), "what is left of logs lies in the journal");
 }
 

@@ -14,8 +14,14 @@
 //! be *free*: all that its entries hold is in the logs' files, and durable there where it was durable here. A start reads both halves
 //! ([`Left::read`]) before logs are opened, and each log takes what goes on exactly where its file ends. An entry without batches is a *cut*: what
 //! earlier entries say of that log is void, since it was truncated after them.
+//!
+//! A frame that cannot be read is where a crash has ended the journal, or damage. Power that goes may well leave a later frame whole and
+//! take an earlier one, as long as neither was synced; so each frame says how many of its generation were durable when it was written, as a cut of no
+//! log at all. One of those that cannot be read is damage: see [`Left`].
 
+use super::notices::Damage;
 use super::{Log, Offset};
+use crate::batch;
 use crate::io::buf::aligned;
 use crate::io::{DirId, File, FileMode, Io, Space, SyncItem};
 use crate::limits::BLOCK;
@@ -25,7 +31,7 @@ use crate::shard::Shard;
 use crate::shard::sync::{Credits, Event, Sender, oneshot};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
@@ -103,6 +109,11 @@ struct State {
     at: u64,
     /// The next frame's number in its generation.
     number: u32,
+    /// Frames of this generation that are written, and of them those that are known to be on stable storage.
+    written: u32,
+    durable: u32,
+    /// Whether frames in each half, of the generation that was last there, say of others that these were durable.
+    claims: [bool; 2],
     halves: [Half; 2],
     /// Logs that have something to write.
     pending: VecDeque<Log>,
@@ -133,6 +144,13 @@ struct Frame {
     bytes: Bytes,
     logs: Vec<Entered>,
     cuts: Vec<Cut>,
+}
+
+/// How far a journal was written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reached {
+    generation: u64,
+    frames: u32,
 }
 
 /// A log's part of a frame.
@@ -236,6 +254,22 @@ impl Journal {
         self.start(&mut state);
     }
 
+    /// How far it is written, if one of these files is its own. What a sync that begins now covers.
+    pub(super) fn reached(&self, synced: &[SyncItem]) -> Option<Reached> {
+        let state = self.0.state.borrow();
+        let file = state.file.as_ref()?;
+        let is_synced = synced.iter().any(|item| item.file.id() == file.id());
+        is_synced.then_some(Reached { generation: state.generation, frames: state.written })
+    }
+
+    /// What was written up to there is on stable storage.
+    pub(super) fn is_durable(&self, to: Reached) {
+        let mut state = self.0.state.borrow_mut();
+        if state.generation == to.generation {
+            state.durable = state.durable.max(to.frames);
+        }
+    }
+
     /// Makes void, durably, what the journal holds of a log.
     pub(super) async fn cut(&self, log: LogId) -> io::Result<()> {
         loop {
@@ -303,6 +337,7 @@ impl Journal {
     /// Writes frames until nothing is pending.
     async fn write_all(&self) {
         loop {
+            self.prove_generation().await;
             if !self.has_room() {
                 self.turn_away();
                 break;
@@ -319,10 +354,13 @@ impl Journal {
         let io = self.0.shard.io();
         let mut result = io.write(file.clone(), pos, bytes.clone()).await.map(drop);
         if result.is_ok() {
-            self.0.state.borrow_mut().memory = bytes.try_into_mut().unwrap_or_default();
+            {
+                let mut state = self.0.state.borrow_mut();
+                state.memory = bytes.try_into_mut().unwrap_or_default();
+                state.written = state.number;
+            }
             if !cuts.is_empty() {
-                let items = vec![SyncItem { file: file.clone(), space: Space::Written }];
-                result = io.sync(items).await.map(drop);
+                result = self.sync(&file).await;
             }
         } else {
             self.0.stage.set(Stage::Retired);
@@ -342,6 +380,42 @@ impl Journal {
         if self.0.stage.get() == Stage::Retired {
             self.turn_away();
         }
+    }
+
+    /// Makes what is written durable.
+    async fn sync(&self, file: &File) -> io::Result<()> {
+        let items = vec![SyncItem { file: file.clone(), space: Space::Written }];
+        let reached = self.reached(&items).expect("it is its own file");
+        self.0.shard.io().sync(items).await?;
+        self.is_durable(reached);
+        Ok(())
+    }
+
+    /// Before the first frame of a generation takes the place of one that says what of it was durable, a frame of the generation between them
+    /// has to be: else power that takes that one away, and leaves a part of the new frame, would look like damage. Mostly one is long since.
+    async fn prove_generation(&self) {
+        let file = {
+            let state = self.0.state.borrow();
+            let other = 1 - state.half;
+            let unproven = state.claims[other] && state.durable == 0 && state.written > 0;
+            if self.0.stage.get() != Stage::Ready
+                || !unproven
+                || state.halves[other].taken
+                || self.fits(&state)
+            {
+                return;
+            }
+            state.file.clone().expect("a journal that is ready has a file")
+        };
+        if self.sync(&file).await.is_err() {
+            self.0.stage.set(Stage::Retired);
+        }
+    }
+
+    /// Whether a frame has room in the half that is being written.
+    fn fits(&self, state: &State) -> bool {
+        let left = (state.half as u64 + 1) * self.0.limits.half_bytes - state.at;
+        left >= ROOM_MIN && state.halves[state.half].logs.len() < LOGS_MAX
     }
 
     /// Whoever waits for the journal goes on without it, or comes again.
@@ -365,8 +439,7 @@ impl Journal {
         let state = &mut *state;
         let half_bytes = self.0.limits.half_bytes;
         let full = state.half;
-        let left = (full as u64 + 1) * half_bytes - state.at;
-        if left >= ROOM_MIN && state.halves[full].logs.len() < LOGS_MAX {
+        if self.fits(state) {
             return true;
         }
         let other = 1 - full;
@@ -375,7 +448,8 @@ impl Journal {
             return false;
         }
         state.generation += 1;
-        state.number = 0;
+        (state.number, state.written, state.durable) = (0, 0, 0);
+        state.claims[other] = false;
         state.half = other;
         state.at = other as u64 * half_bytes;
         state.halves[other].taken = true;
@@ -432,6 +506,8 @@ impl Journal {
             bytes = aligned(room);
         }
         bytes.put_bytes(0, HEADER_LEN);
+        put_durable(&mut bytes, state.durable);
+        state.claims[state.half] |= state.durable > 0;
         let cuts: Vec<Cut> = state.cuts.drain(..state.cuts.len().min(CUTS_MAX)).collect();
         for cut in &cuts {
             put_entry(&mut bytes, cut.log, &[]);
@@ -485,6 +561,12 @@ pub(super) fn put_entry(frame: &mut BytesMut, log: LogId, batches: &[u8]) {
     frame.put_slice(batches);
 }
 
+/// Says in a frame how many of its generation, from the first on, were durable when it was written: as a cut of the log that there is not, which a
+/// reader that does not know better passes over.
+fn put_durable(frame: &mut BytesMut, frames: u32) {
+    put_entry(frame, LogId { topic: NO_TOPIC, index: frames.cast_signed() }, &[]);
+}
+
 /// Which of all frames one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FrameHeader {
@@ -523,61 +605,131 @@ impl FrameHeader {
     }
 }
 
-/// What a process has left in its journals, by log: each log's batches, in order.
+/// What a process has left in its journals, by log.
+///
+/// Where a frame that was durable cannot be read, what lies behind it is taken all the same, and what of it can be told apart. A log that it
+/// had something of is not opened, as if nothing were missing, unless something later is known of it that goes on where its file ends.
 #[derive(Debug, Default)]
-pub struct Left(HashMap<LogId, Vec<Bytes>>);
+pub struct Left {
+    logs: HashMap<LogId, LeftOf>,
+    damage: Vec<Damage>,
+}
+
+/// What a process has left of one log.
+#[derive(Debug, Clone, Default)]
+pub struct LeftOf {
+    /// In order.
+    batches: Vec<Bytes>,
+    hole: Option<Hole>,
+}
+
+/// Some of a log's batches lay where a journal is damaged.
+#[derive(Debug, Clone)]
+struct Hole {
+    /// How many of [`LeftOf::batches`] come before them.
+    before: usize,
+    journal: PathBuf,
+    pos: u64,
+}
+
+impl LeftOf {
+    /// Its batches, and whether they come behind some that are damaged.
+    pub(super) fn batches(&self) -> VecDeque<(Bytes, bool)> {
+        let before = self.hole.as_ref().map_or(usize::MAX, |hole| hole.before);
+        self.batches.iter().enumerate().map(|(index, batches)| (batches.clone(), index >= before)).collect()
+    }
+
+    /// Some of it may have lain behind what there is so far.
+    fn lacks(&mut self, journal: &Path, pos: u64) {
+        let known = self.hole.as_ref().is_some_and(|hole| hole.journal == journal && hole.pos == pos);
+        if !known {
+            self.hole = Some(Hole { before: self.batches.len(), journal: journal.into(), pos });
+        }
+    }
+
+    /// The journal that had more of it, and the byte where that is damaged.
+    pub(super) fn damage(&self) -> Option<(PathBuf, u64)> {
+        self.hole.as_ref().map(|hole| (hole.journal.clone(), hole.pos))
+    }
+}
 
 impl Left {
     /// Reads all journals of a data directory, whichever shard wrote them.
     pub async fn read(&mut self, io: &Io, dir: DirId, data_dir: &Path) -> io::Result<()> {
         for path in journals(io, dir, data_dir).await? {
-            let (file, len) = io.open(dir, path, FileMode::Cached).await?;
+            let (file, len) = io.open(dir, path.clone(), FileMode::Cached).await?;
             let bytes = io.read(file.clone(), 0, usize::try_from(len).expect("a length in memory")).await?;
             io.close(file).await?;
-            self.add(&bytes);
+            self.add(&path, &bytes);
         }
         Ok(())
     }
 
     /// Adds what one journal's file holds.
-    pub fn add(&mut self, file: &Bytes) {
-        let middle = file.len() / 2;
-        let mut halves = [frames(&file.slice(..middle)), frames(&file.slice(middle..))];
-        halves.sort_by_key(|half| half.first().map(|(header, _)| header.generation));
-        for (_, entries) in halves.iter().flatten() {
-            self.add_entries(entries.clone());
-        }
-    }
-
-    fn add_entries(&mut self, mut entries: Bytes) {
-        while entries.len() >= ENTRY_LEN {
-            let mut topic = [0; 16];
-            entries.copy_to_slice(&mut topic);
-            let log = LogId { topic, index: entries.get_i32() };
-            let len = entries.get_u32() as usize;
-            if len == 0 {
-                self.0.remove(&log);
-            } else if len <= entries.len() {
-                self.0.entry(log).or_default().push(entries.split_to(len));
-            } else {
-                return;
+    pub fn add(&mut self, path: &Path, file: &Bytes) {
+        let mut seen = HashSet::new();
+        let mut unread = None;
+        for piece in pieces(file) {
+            match piece {
+                Piece::Frame(entries) => {
+                    for (log, batches) in Entries(entries) {
+                        seen.insert(log);
+                        if let Some(pos) = unread {
+                            self.logs.entry(log).or_default().lacks(path, pos);
+                        }
+                        self.add_entry(log, batches);
+                    }
+                }
+                Piece::Damaged { pos, entries: Some(entries) } => {
+                    self.damaged(path, pos, "a frame that was durable is not what was written");
+                    for (log, batches) in entries {
+                        if batches.is_empty() || is_whole(&batches) {
+                            self.add_entry(log, batches);
+                        } else {
+                            self.logs.entry(log).or_default().lacks(path, pos);
+                        }
+                    }
+                }
+                // Any of the logs in the journal may have been in it.
+                Piece::Damaged { pos, entries: None } => {
+                    self.damaged(path, pos, "what was durable there cannot be read, nor whose it was");
+                    seen.iter().for_each(|log| self.logs.entry(*log).or_default().lacks(path, pos));
+                    unread = Some(pos);
+                }
             }
         }
     }
 
+    fn add_entry(&mut self, log: LogId, batches: Bytes) {
+        if batches.is_empty() {
+            self.logs.remove(&log);
+        } else {
+            self.logs.entry(log).or_default().batches.push(batches);
+        }
+    }
+
+    fn damaged(&mut self, path: &Path, pos: u64, what: &'static str) {
+        self.damage.push(Damage { file: path.into(), pos, what });
+    }
+
     /// What there is of one log.
-    pub fn of(&self, log: LogId) -> Vec<Bytes> {
-        self.0.get(&log).cloned().unwrap_or_default()
+    pub fn of(&self, log: LogId) -> LeftOf {
+        self.logs.get(&log).cloned().unwrap_or_default()
     }
 
     /// A log has it all in its own files.
     pub fn forget(&mut self, log: LogId) {
-        self.0.remove(&log);
+        self.logs.remove(&log);
     }
 
-    /// The logs of which there is something.
+    /// The logs of which there is something, or was.
     pub fn logs(&self) -> impl Iterator<Item = LogId> {
-        self.0.keys().copied()
+        self.logs.keys().copied()
+    }
+
+    /// Where journals are not what was written.
+    pub fn damage(&self) -> &[Damage] {
+        &self.damage
     }
 
     /// Removes all journals of a data directory, durably: what they hold is in the logs' files, and durable there.
@@ -601,22 +753,172 @@ async fn journals(io: &Io, dir: DirId, data_dir: &Path) -> io::Result<Vec<PathBu
     Ok(journals.map(|entry| data_dir.join(&entry.name)).collect())
 }
 
-/// The frames of a half that follow each other from its beginning on.
-fn frames(half: &Bytes) -> Vec<(FrameHeader, Bytes)> {
-    let mut found: Vec<(FrameHeader, Bytes)> = Vec::new();
-    let mut pos = 0;
-    while let Some((header, entries)) = FrameHeader::read(&half.slice(pos..)) {
-        let expected = match found.first() {
-            Some((first, _)) => FrameHeader { number: found.len() as u32, ..*first },
-            None => FrameHeader { number: 0, ..header },
-        };
-        if header != expected {
-            break;
+/// The entries of a frame, whose checksum holds.
+struct Entries(Bytes);
+
+impl Iterator for Entries {
+    type Item = (LogId, Bytes);
+
+    fn next(&mut self) -> Option<(LogId, Bytes)> {
+        loop {
+            let mut header = self.0.get(..ENTRY_LEN)?;
+            let mut topic = [0; 16];
+            header.copy_to_slice(&mut topic);
+            let log = LogId { topic, index: header.get_i32() };
+            let len = header.get_u32() as usize;
+            if len > self.0.len() - ENTRY_LEN {
+                return None;
+            }
+            self.0.advance(ENTRY_LEN);
+            let batches = self.0.split_to(len);
+            if topic != NO_TOPIC {
+                return Some((log, batches));
+            }
         }
-        pos = (pos + HEADER_LEN + entries.len()).next_multiple_of(BLOCK as usize).min(half.len());
-        found.push((header, entries));
+    }
+}
+
+/// Whether these are batches as they were written.
+fn is_whole(batches: &[u8]) -> bool {
+    let mut at = 0;
+    while at < batches.len() {
+        match batch::whole_len(&batches[at..]) {
+            Some(len) if batch::verify(&batches[at..at + len]).is_ok() => at += len,
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// What lies in a journal's file, in order.
+enum Piece {
+    /// The entries of a frame.
+    Frame(Bytes),
+    /// A frame, or several, that were durable and cannot be read.
+    Damaged {
+        /// Where in the file.
+        pos: u64,
+        /// Its entries, where they can be told apart.
+        entries: Option<Vec<(LogId, Bytes)>>,
+    },
+}
+
+/// A frame that was found.
+struct Found {
+    header: FrameHeader,
+    entries: Bytes,
+    /// Where in its half, in whole blocks.
+    at: std::ops::Range<usize>,
+}
+
+/// Reads a journal's file: of each half what was written last there.
+fn pieces(file: &Bytes) -> Vec<Piece> {
+    let middle = (file.len() / 2).next_multiple_of(BLOCK as usize).min(file.len());
+    let halves = [file.slice(..middle), file.slice(middle..)];
+    // The run is known from where a frame of the journal's own always is. Elsewhere might lie what a producer has made up to look like one.
+    let runs: Vec<u64> = halves.iter().filter_map(run_of).collect();
+    let found = halves.each_ref().map(|half| frames(half, &runs));
+    let newest = found.iter().flatten().map(|frame| frame.header.generation).max();
+    let mut sorted: Vec<_> = halves.into_iter().zip(found).zip([0, middle]).collect();
+    sorted.sort_by_key(|((_, found), _)| found.first().map(|frame| frame.header.generation));
+    let mut pieces = Vec::new();
+    for ((half, found), pos) in sorted {
+        // A former generation is being freed, or is free, and then a frame of the next but one may have been about to take its place.
+        let durable = match found.iter().any(|frame| Some(frame.header.generation) == newest) {
+            true => {
+                found.iter().filter(|frame| Some(frame.header.generation) == newest).map(Found::durable).max()
+            }
+            false => None,
+        };
+        let generation = match durable {
+            Some(_) => newest,
+            None => found.first().filter(|first| first.at.start == 0).map(|first| first.header.generation),
+        };
+        let of_generation = found.iter().filter(|frame| Some(frame.header.generation) == generation);
+        add_pieces(&mut pieces, &half, pos as u64, of_generation, durable.unwrap_or(0));
+    }
+    pieces
+}
+
+/// Adds the frames of one half, of which so many are known to have been durable.
+fn add_pieces<'a>(
+    pieces: &mut Vec<Piece>,
+    half: &Bytes,
+    pos: u64,
+    found: impl Iterator<Item = &'a Found>,
+    durable: u32,
+) {
+    let (mut next, mut at) = (0, 0);
+    for frame in found {
+        let number = frame.header.number;
+        if number != next {
+            if number < next || next >= durable {
+                return;
+            }
+            let is_one = number == next + 1;
+            let entries = is_one.then(|| damaged_entries(half.slice(at..frame.at.start))).flatten();
+            pieces.push(Piece::Damaged { pos: pos + at as u64, entries });
+            if number > durable {
+                // The others that are not here were lost with the power.
+                return;
+            }
+        }
+        pieces.push(Piece::Frame(frame.entries.clone()));
+        (next, at) = (number + 1, frame.at.end);
+    }
+}
+
+/// The run that the first frame of a half is of.
+fn run_of(half: &Bytes) -> Option<u64> {
+    let header = half.get(..HEADER_LEN).filter(|header| header[..4] == MAGIC)?;
+    header[8..].first_chunk().map(|run| u64::from_be_bytes(*run))
+}
+
+/// All frames of these runs in a half, and between them whatever is none.
+fn frames(half: &Bytes, runs: &[u64]) -> Vec<Found> {
+    let mut found = Vec::new();
+    let mut pos = 0;
+    while pos < half.len() {
+        let frame = FrameHeader::read(&half.slice(pos..)).filter(|(header, _)| runs.contains(&header.run));
+        let Some((header, entries)) = frame else {
+            pos += BLOCK as usize;
+            continue;
+        };
+        let end = (pos + HEADER_LEN + entries.len()).next_multiple_of(BLOCK as usize).min(half.len());
+        found.push(Found { header, entries, at: pos..end });
+        pos = end;
     }
     found
+}
+
+impl Found {
+    /// How many frames of its generation it says were durable.
+    fn durable(&self) -> u32 {
+        let Some(first) = self.entries.first_chunk::<ENTRY_LEN>() else { return 0 };
+        let (topic, mut rest) = first.split_at(16);
+        let frames = rest.get_u32();
+        let says_so = topic == NO_TOPIC && rest.get_u32() == 0;
+        // It says nothing of itself and of what comes after it.
+        if says_so { frames.min(self.header.number) } else { 0 }
+    }
+}
+
+/// The entries of a frame whose checksum fails, if the damage is in batches: then all follow each other up to the zeroes, and some batch is not what
+/// was written. Else it may be in what tells whose they are.
+fn damaged_entries(mut frame: Bytes) -> Option<Vec<(LogId, Bytes)>> {
+    if frame.len() < HEADER_LEN {
+        return None;
+    }
+    frame.advance(HEADER_LEN);
+    let mut entries = Vec::new();
+    let mut rest = Entries(frame);
+    loop {
+        if rest.0.iter().all(|byte| *byte == 0) {
+            let some_are_damaged = entries.iter().any(|(_, batches): &(LogId, Bytes)| !is_whole(batches));
+            return some_are_damaged.then_some(entries);
+        }
+        entries.push(rest.next()?);
+    }
 }
 
 /// What a journal's file is called, before the number of its shard.
@@ -626,6 +928,9 @@ const MAGIC: [u8; 4] = *b"RJL1";
 
 /// Magic, CRC-32C of what follows, run, generation, number, and how long the frame is with this header and without its zeroes.
 const HEADER_LEN: usize = 32;
+
+/// No topic has it.
+const NO_TOPIC: [u8; 16] = [0; 16];
 
 /// Topic id, partition index, length.
 pub(super) const ENTRY_LEN: usize = 24;
@@ -648,4 +953,5 @@ const LOGS_MAX: usize = 2048;
 /// Logs that take their entries into their files at the same time.
 const FILINGS_AT_ONCE: usize = 32;
 
-const _: () = assert!(HEADER_LEN + ENTRY_LEN + ENTRY_BYTES_MAX + CUTS_MAX * ENTRY_LEN <= ROOM_MIN as usize);
+const _: () =
+    assert!(HEADER_LEN + 2 * ENTRY_LEN + ENTRY_BYTES_MAX + CUTS_MAX * ENTRY_LEN <= ROOM_MIN as usize);

@@ -1,7 +1,7 @@
 //! A log's side of its shard's journal: what goes there, and how its own file comes to have it.
 
 use super::error::LogFailed;
-use super::journal::{ENTRY_BYTES_MAX, ENTRY_LEN, Entered, JournalLimits, Put, put_entry};
+use super::journal::{ENTRY_BYTES_MAX, ENTRY_LEN, Entered, Journal, JournalLimits, Put, put_entry};
 use super::truncate::Step;
 use super::{Gaps, Log, Offset, State};
 use crate::io::{File, Space};
@@ -15,8 +15,7 @@ impl Log {
         if state.writer_runs {
             return;
         }
-        let journal = self.0.journal.as_ref().and_then(|(journal, _)| journal.upgrade());
-        match journal.filter(|journal| state.suits_journal(journal.limits()) && journal.is_ready()) {
+        match self.journal().filter(|journal| state.suits_journal(journal.limits()) && journal.is_ready()) {
             Some(journal) if state.enlisted => drop(journal),
             Some(journal) => {
                 state.enlisted = true;
@@ -24,6 +23,11 @@ impl Log {
             }
             None => self.start_writer(state),
         }
+    }
+
+    /// The journal it goes to, while that is there.
+    pub(super) fn journal(&self) -> Option<Journal> {
+        self.0.journal.as_ref().and_then(|(journal, _)| journal.upgrade())
     }
 
     /// The journal does not take what this log has.

@@ -71,7 +71,7 @@ pub use config::{Durability, LogConfig, TimestampType};
 pub use epochs::EpochEnd;
 pub use error::{AppendError, LogFailed, OpenError, ReadError};
 pub use follow::{Answer, Ask, FollowError, Follower, Taken, refusal};
-pub use journal::{Journal, JournalLimits, Left, LogId};
+pub use journal::{Journal, JournalLimits, Left, LeftOf, LogId};
 pub use marks::Marks;
 pub use notices::{Damage, Notice};
 pub use producers::KnownProducer;

@@ -9,7 +9,7 @@ use super::files::{
     DELETED, EPOCHS_FILE, GAPS_FILE, LOG, SNAPSHOT, UNFINISHED, opening, read_file, remove_file,
     write_gaps_file,
 };
-use super::journal::{Journal, LogId};
+use super::journal::{Journal, LeftOf, LogId};
 use super::marks::Marks;
 use super::notices::Damage;
 use super::offset_index::OffsetIndex;
@@ -34,6 +34,7 @@ use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 /// What opening a log has found and done.
@@ -117,8 +118,13 @@ impl Log {
             partial: Bytes::new(),
             end: 0,
             log_start: 0,
-            left: journaled.map(|journaled| journaled.left).unwrap_or_default(),
+            was_open: journaled.as_ref().is_some_and(|journaled| journaled.was_open),
+            left: VecDeque::new(),
+            lost: None,
         };
+        if let Some(Journaled { left, .. }) = &journaled {
+            (recovery.left, recovery.lost) = (left.batches(), left.damage());
+        }
         recovery.run(&mut files).await?;
         recovery.remove_stray_snapshots(&files).await?;
         let bases: Vec<Offset> =
@@ -236,7 +242,9 @@ pub struct Journaled<'a> {
     /// Which log it is.
     pub id: LogId,
     /// What the last process has left of it in a journal.
-    pub left: Vec<Bytes>,
+    pub left: LeftOf,
+    /// It was open in an earlier run: then it has a segment.
+    pub was_open: bool,
 }
 
 /// What a partition's directory holds.
@@ -346,8 +354,12 @@ struct Recovery {
     /// The next offset expected.
     end: Offset,
     log_start: Offset,
-    /// What a journal holds of the log: whole batches, in order.
-    left: Vec<Bytes>,
+    /// It was open before.
+    was_open: bool,
+    /// What a journal holds of the log, in order: whole batches, and whether they come behind some that are damaged.
+    left: VecDeque<(Bytes, bool)>,
+    /// Where a journal is damaged that had more of the log, until something that comes behind that is found in it.
+    lost: Option<(PathBuf, u64)>,
 }
 
 impl Recovery {
@@ -382,7 +394,10 @@ impl Recovery {
             self.end = self.end.max(self.log_start);
             self.create_active().await?;
         }
-        Ok(())
+        match self.lost.take() {
+            Some((journal, pos)) => Err(OpenError::LostInJournal { journal, pos, from: self.end }),
+            None => Ok(()),
+        }
     }
 
     /// Where the scan begins, with the producers and epochs as they were there.
@@ -428,7 +443,7 @@ impl Recovery {
                     needed: checkpoint.pos,
                 });
             }
-            if files.segments.is_empty() {
+            if files.segments.is_empty() && (checkpoint.clearing || !self.was_open) {
                 self.end = checkpoint.log_start;
                 return Ok((checkpoint.log_start, 0));
             }
@@ -444,6 +459,9 @@ impl Recovery {
                 write_gaps_file(&self.io, &self.place).await.map_err(opening("write to", path))?;
             }
             self.log_start = first;
+        }
+        if files.segments.is_empty() && self.was_open {
+            return Err(OpenError::Emptied { dir: self.place.path.clone() });
         }
         self.log_start = self.log_start.max(first);
         // As Apache Kafka left it: from the newest segment at whose beginning the producers are known. In a log of ringlog's own whose
@@ -606,10 +624,11 @@ impl Recovery {
             return Ok(());
         }
         let valid = segment.size;
-        let mut bytes =
-            aligned(self.partial.len() + self.left.iter().map(Bytes::len).sum::<usize>() + BLOCK as usize);
+        let mut bytes = aligned(
+            self.partial.len() + self.left.iter().map(|(left, _)| left.len()).sum::<usize>() + BLOCK as usize,
+        );
         bytes.extend_from_slice(&self.partial);
-        for left in std::mem::take(&mut self.left) {
+        for (left, is_behind_damage) in std::mem::take(&mut self.left) {
             let mut at = 0;
             while let Some(len) = batch::whole_len(&left[at..]) {
                 let batch = &left[at..at + len];
@@ -619,11 +638,15 @@ impl Recovery {
                     let belongs = next.is_none_or(|next| header.last_offset() < next);
                     if header.base_offset != self.end || !belongs || !self.accepts(segment, batch) {
                         // What belongs to the segment after this one is looked at again there.
-                        self.left.push(left.slice(at..));
+                        self.left.push_back((left.slice(at..), is_behind_damage));
                         break;
                     }
                     self.take(segment, &header, len);
                     bytes.extend_from_slice(batch);
+                }
+                if is_behind_damage {
+                    // Nothing is missing between.
+                    self.lost = None;
                 }
                 at += len;
             }

@@ -278,6 +278,7 @@ impl Log {
             let items = self.plant_in_sync(items);
             #[cfg(ringlog_plant)]
             let again = items.clone();
+            let in_journal = self.journal().and_then(|journal| journal.reached(&items));
             let synced = self.0.shard.io().sync(items).await;
             #[cfg(ringlog_plant)]
             let synced = match synced {
@@ -287,6 +288,9 @@ impl Log {
             if let Err(error) = synced {
                 self.0.state.borrow_mut().syncer_runs = false;
                 return self.fail("sync", &self.0.place.path, error);
+            }
+            if let Some((journal, reached)) = self.journal().zip(in_journal) {
+                journal.is_durable(reached);
             }
             let mut woken = Vec::new();
             {

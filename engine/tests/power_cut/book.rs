@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 pub(crate) struct Book {
     /// Every batch that may be in the log, by base offset, as stored. More than one only while a truncation is under way.
     batches: BTreeMap<i64, Entry>,
+    /// The log has been open: it has a segment.
+    pub(crate) was_open: bool,
     /// Everything below was acknowledged as durable, or seen below the durable mark.
     durable: i64,
     /// Everything below was acknowledged as written.

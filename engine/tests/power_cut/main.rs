@@ -370,10 +370,13 @@ async fn open_all(shard: &Shard, books: &Books, plan: &Plan) -> Result<(Vec<Log>
     let journal = Journal::new(shard, DIR, data, plan.journal);
     for (index, book) in books.iter().enumerate() {
         let place = LogDir { dir: DIR, path: format!("/data/topic-{index}").into() };
-        let id = LogId { topic: [index as u8; 16], index: index as i32 };
-        let journaled = Journaled { journal: Some(&journal), id, left: left.of(id) };
+        let id = LogId { topic: [1 + index as u8; 16], index: index as i32 };
+        let journaled =
+            Journaled { journal: Some(&journal), id, left: left.of(id), was_open: book.borrow().was_open };
+        assert_eq!(left.damage(), [], "a crash is not taken for damage");
         let opening = Box::pin(Log::open_journaled(shard, place, plan.config.clone(), &cache, journaled));
         let (log, recovered) = opening.await?;
+        book.borrow_mut().was_open = true;
         if plan.after_close {
             assert_eq!(
                 recovered.scanned_bytes + recovered.cut_bytes,

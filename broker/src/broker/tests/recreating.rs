@@ -1,7 +1,7 @@
 //! A topic made anew under a former name, on a disk that crashes: the directory is the new one's, or nobody's.
 
 use super::client::batch;
-use crate::broker::identity::{Before, claim, remove_leftovers};
+use crate::broker::identity::{Before, Claimed, claim, remove_leftovers};
 use crate::cluster::{DataDir, DataDirs, PartitionState, Topic};
 use ringlog_engine::batch::Header;
 use ringlog_engine::io::DirId;
@@ -127,15 +127,17 @@ fn what_a_deletion_left_is_removed_or_known() {
             claim(&io, &place(), topic, Before::PerhapsNever, |found| not_removed.contains(&found.0)).await
         })
     };
-    assert_eq!(claim_as(&mut sim, old, BTreeSet::new()).expect("it is free"), None);
+    assert_eq!(claim_as(&mut sim, old, BTreeSet::new()).expect("it is free"), Claimed::Now { aside: None });
     sim.fail_once(machine, OpKind::Rename, 0, 5);
     let left = start(&mut sim);
     assert_eq!(left, BTreeSet::from([old.0]));
     claim_as(&mut sim, new, BTreeSet::new()).expect_err("a topic that nobody knows to be gone");
-    let aside = claim_as(&mut sim, new, left).expect("it is free").expect("it is moved");
+    let Claimed::Now { aside: Some(aside) } = claim_as(&mut sim, new, left).expect("it is free") else {
+        panic!("it is moved")
+    };
     assert!(aside.to_string_lossy().ends_with("-stray"), "{}", aside.display());
     assert_eq!(start(&mut sim), BTreeSet::new());
-    assert_eq!(claim_as(&mut sim, new, BTreeSet::new()).expect("its own"), None);
+    assert_eq!(claim_as(&mut sim, new, BTreeSet::new()).expect("its own"), Claimed::Before);
 }
 
 #[test]
@@ -152,8 +154,9 @@ fn a_directory_that_was_there_is_not_made_anew() {
         assert!(why.starts_with("/data/t-0 is gone"), "{why}");
         assert!(io.list(DirId(0), "/data".into()).await.expect("list").is_empty());
         claim_after(Before::PerhapsNever).await.expect("its creation was cut short");
-        claim_after(Before::Opened).await.expect("it is there");
+        assert_eq!(claim_after(Before::Opened).await.expect("it is there"), Claimed::Before);
         io.unlink(DirId(0), "/data/t-0/partition.metadata".into()).await.expect("unlink");
-        claim_after(Before::Opened).await.expect("the directory was made by hand");
+        let by_hand = claim_after(Before::Opened).await.expect("the directory was made by hand");
+        assert_eq!(by_hand, Claimed::Now { aside: None }, "and what was in it is not missed");
     });
 }
