@@ -119,12 +119,9 @@ impl Log {
             end: 0,
             log_start: 0,
             was_open: journaled.as_ref().is_some_and(|journaled| journaled.was_open),
-            left: VecDeque::new(),
-            lost: None,
+            left: journaled.as_ref().map(|journaled| journaled.left.batches()).unwrap_or_default(),
+            lost: journaled.and_then(|journaled| journaled.left.damage()),
         };
-        if let Some(Journaled { left, .. }) = &journaled {
-            (recovery.left, recovery.lost) = (left.batches(), left.damage());
-        }
         recovery.run(&mut files).await?;
         recovery.remove_stray_snapshots(&files).await?;
         let bases: Vec<Offset> =
@@ -357,7 +354,7 @@ struct Recovery {
     /// It was open before.
     was_open: bool,
     /// What a journal holds of the log, in order: whole batches, and whether they come behind some that are damaged.
-    left: VecDeque<(Bytes, bool)>,
+    left: Vec<(Bytes, bool)>,
     /// Where a journal is damaged that had more of the log, until something that comes behind that is found in it.
     lost: Option<(PathBuf, u64)>,
 }
@@ -638,7 +635,7 @@ impl Recovery {
                     let belongs = next.is_none_or(|next| header.last_offset() < next);
                     if header.base_offset != self.end || !belongs || !self.accepts(segment, batch) {
                         // What belongs to the segment after this one is looked at again there.
-                        self.left.push_back((left.slice(at..), is_behind_damage));
+                        self.left.push((left.slice(at..), is_behind_damage));
                         break;
                     }
                     self.take(segment, &header, len);
