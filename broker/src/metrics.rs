@@ -30,6 +30,7 @@ use crate::partition::{Partition, PartitionId};
 use directories::{Directories, Directory};
 use histogram::Histogram;
 use ringlog_engine::io::Counters;
+use ringlog_engine::shard::PORTION;
 use ringlog_wire::{ApiKey, ErrorCode, Uuid};
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
@@ -229,10 +230,12 @@ impl PartitionSizes {
             offline: broker.is_offline(id),
         })
     }
-}
 
-/// So many partitions are looked at in a row, some tens of microseconds, before the shard's other tasks have their turn.
-const PARTITIONS_AT_ONCE: usize = 64;
+    /// Whether it is of the same topic.
+    fn is_beside(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.topic, &other.topic)
+    }
+}
 
 impl Snapshot {
     async fn of(broker: &Broker, directories: &Directories) -> Self {
@@ -240,12 +243,12 @@ impl Snapshot {
         let mut uncleanable = 0;
         let mut last = None;
         loop {
-            let (portion, image) = (broker.partitions_after(last, PARTITIONS_AT_ONCE), broker.image());
+            let (portion, image) = (broker.partitions_after(last, PORTION), broker.image());
             for partition in &portion {
                 uncleanable += usize::from(partition.log().is_uncleanable());
                 partitions.extend(PartitionSizes::of(partition, broker, &image));
             }
-            if portion.len() < PARTITIONS_AT_ONCE {
+            if portion.len() < PORTION {
                 break;
             }
             last = portion.last().map(Partition::id);

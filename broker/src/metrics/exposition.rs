@@ -7,7 +7,6 @@ use super::{MemoryUse, PartitionSizes, Snapshot, answered, cleaner, groups};
 use ringlog_engine::io::Counters;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// What a scrape tells, as it was when the shards were asked.
@@ -228,13 +227,9 @@ fn partitions(out: &mut Text<'_>, shards: &[Snapshot]) {
     ];
     for (name, help, figure) in figures {
         out.head(name, "gauge", help);
-        let mut topic: Option<&Arc<str>> = None;
-        for partition in all() {
-            if topic.is_none_or(|topic| !Arc::ptr_eq(topic, &partition.topic)) {
-                out.begin_rows(format_args!("{name}{{topic=\"{}\"", partition.topic));
-                topic = Some(&partition.topic);
-            }
-            out.row(partition.id.index, figure(partition));
+        for of_topic in shards.iter().flat_map(|shard| shard.partitions.chunk_by(PartitionSizes::is_beside)) {
+            out.begin_rows(format_args!("{name}{{topic=\"{}\"", of_topic[0].topic));
+            of_topic.iter().for_each(|partition| out.row(partition.id.index, figure(partition)));
         }
     }
 }

@@ -72,14 +72,10 @@ pub(super) fn groups(out: &mut Text<'_>, shards: &[Snapshot], lags: &[Lag], ages
 
 fn rows(out: &mut Text<'_>, (name, help): (&str, &str), lags: &[Lag], row: impl Fn(&mut Text<'_>, &Lag)) {
     out.head(name, "gauge", help);
-    let mut begun: Option<&Lag> = None;
-    for lag in lags {
-        if !begun.is_some_and(|begun| lag.is_beside(begun)) {
-            let (group, topic) = (escaped(&lag.group), &lag.topic);
-            out.begin_rows(format_args!("{name}{{group=\"{group}\",topic=\"{topic}\""));
-            begun = Some(lag);
-        }
-        row(out, lag);
+    for of_topic in lags.chunk_by(Lag::is_beside) {
+        let (group, topic) = (escaped(&of_topic[0].group), &of_topic[0].topic);
+        out.begin_rows(format_args!("{name}{{group=\"{group}\",topic=\"{topic}\""));
+        of_topic.iter().for_each(|lag| row(out, lag));
     }
 }
 

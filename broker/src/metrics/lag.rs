@@ -104,7 +104,7 @@ impl<'a> Ends<'a> {
         let mut ends: HashMap<&str, OfTopic<'_>> = HashMap::new();
         for (shard, snapshot) in shards.iter().enumerate() {
             // A shard tells those of a topic in a row.
-            for of_topic in snapshot.partitions.chunk_by(|a, b| Arc::ptr_eq(&a.topic, &b.topic)) {
+            for of_topic in snapshot.partitions.chunk_by(PartitionSizes::is_beside) {
                 let known = ends.entry(&of_topic[0].topic).or_default();
                 for partition in of_topic {
                     let index = usize::try_from(partition.id.index).expect("partitions count from 0");
