@@ -705,10 +705,6 @@ impl Requests for Broker {
         api::cost(start, len)
     }
 
-    fn is_heavy(&self, start: &[u8], len: usize) -> bool {
-        api::is_heavy(start, len)
-    }
-
     fn memory(&self, start: &Bytes, len: usize) -> BytesMut {
         api::memory(self, start, len)
     }

@@ -204,13 +204,6 @@ pub fn cost(start: &[u8], len: usize) -> usize {
     REQUEST_BYTES_ABOUT + len * factor
 }
 
-/// Whether a request of this length, of which the start is here, names hundreds of things: it may take as long as hundreds of others. A produce never
-/// counts as such: what it brings is mostly records.
-pub fn is_heavy(start: &[u8], len: usize) -> bool {
-    const NAMES_MANY_BYTES: usize = 4 << 10;
-    len >= NAMES_MANY_BYTES && !overlaps(start)
-}
-
 /// Memory for a large request of which the start is here.
 pub fn memory(broker: &Broker, start: &Bytes, len: usize) -> BytesMut {
     produce::memory(broker, start, len).unwrap_or_else(|| BytesMut::with_capacity(len))

@@ -2,7 +2,7 @@
 
 use super::input::{End, Input, Next};
 use super::output::{Done, Replies, send_replies};
-use super::{LARGE_FRAME_BYTES, Limits, Peer, Requests};
+use super::{HEAVY_FRAME_BYTES, LARGE_FRAME_BYTES, Limits, Peer, Requests};
 use bytes::Bytes;
 use ringlog_engine::io::{Instant, Io, Socket};
 use ringlog_engine::shard::sync::Permit;
@@ -323,6 +323,8 @@ impl Connection {
             };
             self.control.asked(self.shard.now());
             let overlaps = self.requests.overlaps(&body);
+            // What overlaps is mostly records; anything else of this length names hundreds of things.
+            let is_heavy = !overlaps && body.len() >= HEAVY_FRAME_BYTES;
             let ahead_max = if overlaps { self.limits.overlapping_max as u64 - 1 } else { 0 };
             let mut request = Request { body, lent };
             if replies.waiting() > ahead_max {
@@ -331,9 +333,9 @@ impl Connection {
             }
             let held = match held {
                 Some(held) => held,
-                None => self.memory_for(input, &mut request).await,
+                None => self.memory_for(input, &mut request, is_heavy).await,
             };
-            if self.requests.is_heavy(&request.body, request.body.len()) {
+            if is_heavy {
                 request.keep();
                 input.keep_while(self.shard.yield_now()).await;
             }
@@ -369,11 +371,9 @@ impl Connection {
     }
 
     /// Request memory for a body that is here; nearly always there is some and nothing waits.
-    async fn memory_for(&self, input: &mut Input, request: &mut Request) -> Permit {
-        let len = request.body.len();
-        let cost = self.requests.cost(&request.body, len);
+    async fn memory_for(&self, input: &mut Input, request: &mut Request, is_heavy: bool) -> Permit {
+        let cost = self.requests.cost(&request.body, request.body.len());
         // Each kind waits for its own.
-        let is_heavy = self.requests.is_heavy(&request.body, len);
         let memory = if is_heavy { &self.limits.heavy_request_memory } else { &self.limits.request_memory };
         if let Some(held) = memory.try_take(cost) {
             return held;

@@ -40,9 +40,6 @@ pub trait Requests: 'static {
     /// length.
     fn cost(&self, start: &[u8], len: usize) -> usize;
 
-    /// Whether a request with this body, of which the start is here, is work for long: it waits for others of its kind, and lets all else go first.
-    fn is_heavy(&self, start: &[u8], len: usize) -> bool;
-
     /// Memory for a large body of this length, of which the start is here: empty, with room for all of it.
     fn memory(&self, start: &Bytes, len: usize) -> BytesMut;
 
@@ -177,6 +174,9 @@ pub struct Limits {
 
 /// From this many bytes on a body is received into memory of its own instead of through shared buffers.
 pub const LARGE_FRAME_BYTES: usize = 64 * 1024;
+/// From this many bytes on a request that does not overlap is *heavy*: it may take as long as hundreds of others, waits for others of its kind, and
+/// lets all else go first.
+const HEAVY_FRAME_BYTES: usize = 4 * 1024;
 /// So much of a large body is looked at to choose the memory for it.
 const LARGE_START_BYTES: usize = 512;
 
