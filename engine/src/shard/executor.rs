@@ -199,7 +199,7 @@ impl Executor {
             io,
             timers: RefCell::default(),
             tasks: RefCell::default(),
-            woken: Arc::new(Woken { ids: Mutex::default(), notifier, home: std::thread::current().id() }),
+            woken: Arc::new(Woken { ids: Mutex::default(), notifier, home: here() }),
             line: RefCell::default(),
             load: Arc::default(),
             ending: Cell::new(false),
@@ -273,7 +273,9 @@ impl Executor {
     fn run_ready(&mut self) -> usize {
         let mut ran = 0;
         while ran < TASKS_PER_TURN_MAX {
-            self.shard.0.woken.take_into(&mut self.ready);
+            if self.ready.is_empty() {
+                self.shard.0.woken.take_into(&mut self.ready);
+            }
             let Some(id) = self.ready.pop_front() else { break };
             self.run(id);
             ran += 1;
@@ -284,8 +286,7 @@ impl Executor {
     fn run(&self, id: usize) {
         // The future is taken out while it runs, so that it may spawn others.
         let Some((mut future, waker)) = self.shard.0.tasks.borrow_mut().take(id) else { return };
-        waker.queued.store(false, Ordering::Release);
-        let poll = future.as_mut().poll(&mut Context::from_waker(&Waker::from(waker.clone())));
+        let poll = future.as_mut().poll(&mut Context::from_waker(&waker));
         match poll {
             Poll::Ready(()) => {
                 drop(future);
@@ -369,21 +370,28 @@ struct Slot {
 impl Tasks {
     fn insert(&mut self, future: Task, woken: &Arc<Woken>) {
         let id = self.free.pop().unwrap_or(self.slots.len());
-        // A waker of the slot's former task may still be about; it is another object and wakes nobody.
-        let waker = Arc::new(TaskWaker { id, queued: true.into(), woken: woken.clone() });
-        let slot = Slot { future: Some(future), waker };
-        if id == self.slots.len() {
-            self.slots.push(slot);
-        } else {
-            self.slots[id] = slot;
+        let new_waker = || Arc::new(TaskWaker { id, queued: true.into(), woken: woken.clone() });
+        match self.slots.get_mut(id) {
+            Some(slot) => {
+                slot.future = Some(future);
+                match Arc::get_mut(&mut slot.waker) {
+                    Some(waker) => *waker.queued.get_mut() = true,
+                    // A waker of the slot's former task is still about: it must not wake this one.
+                    None => slot.waker = new_waker(),
+                }
+            }
+            None => self.slots.push(Slot { future: Some(future), waker: new_waker() }),
         }
         self.live += 1;
         woken.push(id);
     }
 
-    fn take(&mut self, id: usize) -> Option<(Task, Arc<TaskWaker>)> {
+    /// A task's future, to be polled with this waker. From here on it can be woken again.
+    fn take(&mut self, id: usize) -> Option<(Task, Waker)> {
         let slot = &mut self.slots[id];
-        Some((slot.future.take()?, slot.waker.clone()))
+        let future = slot.future.take()?;
+        slot.waker.queued.store(false, Ordering::Release);
+        Some((future, slot.waker.clone().into()))
     }
 
     fn put_back(&mut self, id: usize, future: Task) {
@@ -419,13 +427,20 @@ impl Wake for TaskWaker {
 struct Woken {
     ids: Mutex<Vec<usize>>,
     notifier: Arc<dyn crate::io::Notifier>,
-    home: std::thread::ThreadId,
+    /// The shard's thread, by [`here`].
+    home: usize,
+}
+
+/// A number that no other living thread has.
+fn here() -> usize {
+    thread_local!(static PLACE: u8 = const { 0 });
+    PLACE.with(|place| std::ptr::from_ref(place).addr())
 }
 
 impl Woken {
     fn push(&self, id: usize) {
         self.lock().push(id);
-        if std::thread::current().id() != self.home {
+        if here() != self.home {
             self.notifier.wake();
         }
     }
