@@ -15,7 +15,10 @@ use std::sync::{Arc, Mutex};
 pub struct Token(pub u64);
 
 /// What is kept of pending operations, by their tokens.
-pub(super) type ByToken<T> = HashMap<Token, T, BuildHasherDefault<NumberHasher>>;
+pub(super) type ByToken<T> = ByNumber<Token, T>;
+
+/// What is kept by numbers that the process itself gives out.
+pub(super) type ByNumber<K, T> = HashMap<K, T, BuildHasherDefault<NumberHasher>>;
 
 /// A hash of numbers that nobody outside the process chooses: one multiplication.
 #[derive(Default)]

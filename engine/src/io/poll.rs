@@ -6,13 +6,14 @@
 use super::host::Host;
 use super::jobs::Home;
 use super::net::{self, FileSend, FileSendStep};
+use super::op::{ByNumber, ByToken};
 use super::{
     Completion, Counters, Driver, Instant, Listener, Notifier, Op, Outcome, Socket, Token, Wait, WallTime,
 };
 use bytes::{Bytes, BytesMut};
 use rustix::event::epoll;
 use rustix::net::SocketFlags;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -24,17 +25,17 @@ pub(super) struct PollDriver {
     home: Arc<Home>,
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
-    sockets: HashMap<u64, Entry>,
+    sockets: ByNumber<u64, Entry>,
     /// Which socket a token's operation is on.
-    tokens: HashMap<Token, u64>,
+    tokens: ByToken<u64>,
     /// Sockets with an operation to try.
     tries: VecDeque<u64>,
     /// Completions that came at once.
     done: Vec<Completion>,
     /// File sends whose pages a helper is bringing: by the helper's token.
-    fetches: HashMap<Token, (u64, u64)>,
+    fetches: ByToken<(u64, u64)>,
     next_fetch: u64,
-    /// What is received goes here first.
+    /// What is received goes here first: all of it is there to be filled.
     spare: BytesMut,
     counters: Counters,
 }
@@ -102,11 +103,11 @@ impl PollDriver {
             home,
             epoll,
             events: Vec::with_capacity(EVENTS_MAX),
-            sockets: HashMap::new(),
-            tokens: HashMap::new(),
+            sockets: ByNumber::default(),
+            tokens: ByToken::default(),
             tries: VecDeque::new(),
             done: Vec::new(),
-            fetches: HashMap::new(),
+            fetches: ByToken::default(),
             next_fetch: FETCH_TOKENS,
             spare: BytesMut::new(),
             counters: Counters::default(),
@@ -201,15 +202,11 @@ impl PollDriver {
                 step(accepted, Outcome::Accepted, Step::More)
             }
             Input::Recv => {
-                if self.spare.capacity() < RECV_BYTES_MIN {
-                    self.spare = BytesMut::with_capacity(RECV_BYTES_MAX);
+                if self.spare.len() < RECV_BYTES_MIN {
+                    self.spare = BytesMut::zeroed(RECV_BYTES_MAX);
                 }
-                let room = self.spare.capacity().min(RECV_BYTES_MAX);
-                self.spare.resize(room, 0);
                 let received = net::recv(&entry.socket, &mut self.spare);
-                let count = *received.as_ref().unwrap_or(&0);
-                self.spare.truncate(count);
-                let bytes = self.spare.split().freeze();
+                let bytes = self.spare.split_to(*received.as_ref().unwrap_or(&0)).freeze();
                 step(received.map(|_| bytes), Outcome::Received, Step::End)
             }
             Input::Exact { buffer, len } => {

@@ -1,10 +1,8 @@
 //! Registered descriptors: an operation names its file or socket by slot, which saves the kernel a lookup and a reference count.
 
-use crate::io::op::NumberHasher;
+use crate::io::op::ByNumber;
 use crate::io::{File, blocking};
 use io_uring::{IoUring, types};
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -13,7 +11,7 @@ const SLOTS_MAX: u32 = 16 * 1024;
 
 /// Registered descriptors, by the ids of their files and sockets.
 pub(super) struct Slots {
-    slot_of: HashMap<u64, u32, BuildHasherDefault<NumberHasher>>,
+    slot_of: ByNumber<u64, u32>,
     pub(super) free: Vec<u32>,
 }
 
@@ -28,7 +26,7 @@ impl Slots {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let count = limit.map_or(SLOTS_MAX, |limit| u32::try_from(limit).unwrap_or(SLOTS_MAX).min(SLOTS_MAX));
         let count = if ring.submitter().register_files_sparse(count).is_ok() { count } else { 0 };
-        Self { slot_of: HashMap::default(), free: (0..count).rev().collect() }
+        Self { slot_of: ByNumber::default(), free: (0..count).rev().collect() }
     }
 
     /// Registers the locks on the data directories as well: if this process is killed, they are let go only with the
