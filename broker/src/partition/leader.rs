@@ -1,4 +1,4 @@
-//! The leader's side: appends of clients, and the task that follows the log's marks.
+//! The leader's side: appends of clients, and what follows from the log's marks.
 
 use super::acks::{Acked, Mark};
 use super::{Acks, Partition, State};
@@ -146,7 +146,6 @@ impl Partition {
         let marks = self.0.log.marks();
         let state = self.may_append();
         let ack = self.await_mark(Acks::All.mark(self.durability()), marks.log_end, deadline);
-        self.follow_marks();
         let this = self.clone();
         async move {
             state.map_err(|refusal| refusal.code)?;
@@ -229,7 +228,6 @@ impl Partition {
             false => mark,
         };
         let ack = self.await_mark(mark, end, deadline);
-        self.follow_marks();
         Ok(Placed {
             acknowledged: Acknowledged {
                 base_offset: appended.base_offset,
@@ -293,32 +291,15 @@ impl Partition {
         self.0.backlog.borrow_mut().worked = false;
     }
 
-    /// Sees to it that a task follows the log's marks while they are behind what somebody waits for.
-    pub(super) fn follow_marks(&self) {
-        if !self.is_settled() && !self.0.followed.replace(true) {
-            self.0.shard.spawn(self.clone().follow());
+    /// The log's marks have moved, or it has failed.
+    pub(super) fn follow(&self) {
+        if self.0.state.get() != State::Online {
+            return;
         }
-    }
-
-    /// Whether all there is in the log is visible and acknowledged.
-    fn is_settled(&self) -> bool {
-        self.0.high_watermark.get() >= self.0.log.marks().log_end && self.0.waiting.borrow().len() == 0
-    }
-
-    async fn follow(self) {
-        loop {
-            let moved = self.0.log.moved();
-            self.advance();
-            if self.0.log.failed().is_some() {
-                self.fail();
-                break;
-            }
-            if self.is_settled() || self.0.state.get() != State::Online {
-                break;
-            }
-            moved.await;
+        self.advance();
+        if self.0.log.failed().is_some() {
+            self.fail();
         }
-        self.0.followed.set(false);
     }
 }
 

@@ -5,8 +5,7 @@
 //! ```
 //!
 //! With `durability=fsync` the high watermark follows the durable mark, so nothing a consumer has read can vanish;
-//! with `replicated` it follows the written mark, as in Apache Kafka. A task that lives only while there is something
-//! to wait for moves it.
+//! with `replicated` it follows the written mark, as in Apache Kafka. The log itself calls when its marks have moved.
 
 mod acks;
 mod deleting;
@@ -64,8 +63,6 @@ struct Inner {
     high_watermark: Cell<i64>,
     waiting: RefCell<Waiting>,
     backlog: RefCell<Backlog>,
-    /// A task follows the log's marks.
-    followed: Cell<bool>,
     parked: Parked,
     state: Cell<State>,
 }
@@ -96,12 +93,16 @@ impl Partition {
             high_watermark: Cell::new(marks.durable),
             waiting: RefCell::default(),
             backlog: RefCell::default(),
-            followed: Cell::new(false),
             parked: Parked::default(),
             state: Cell::new(State::Online),
         }));
-        partition.advance();
-        partition.follow_marks();
+        let follower = Rc::downgrade(&partition.0);
+        partition.0.log.on_move(move || {
+            if let Some(inner) = follower.upgrade() {
+                Self(inner).follow();
+            }
+        });
+        partition.follow();
         partition
     }
 
@@ -150,8 +151,7 @@ impl Partition {
     pub fn configure(&self, config: Arc<TopicConfig>) {
         self.0.log.configure(log_config(&config));
         *self.0.config.borrow_mut() = config;
-        self.advance();
-        self.follow_marks();
+        self.follow();
     }
 
     /// Who waits for its high watermark to move.

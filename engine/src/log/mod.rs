@@ -123,6 +123,8 @@ struct Inner {
     chunks: Rc<Chunks>,
     /// Happens when a mark has moved, and when the log has failed.
     moved: Event,
+    /// What is called then: see [`Log::on_move`].
+    follower: RefCell<Option<Rc<dyn Fn()>>>,
     /// Happens when a step of space has been prepared, or could not be.
     prepared: Event,
     /// Held while the log is truncated or its start moves.

@@ -206,6 +206,7 @@ impl Log {
             chunks: Rc::default(),
             moved: Event::default(),
             prepared: Event::default(),
+            follower: RefCell::default(),
             notices: Default::default(),
             journal,
             changes: Credits::new(1),

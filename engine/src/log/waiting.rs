@@ -64,12 +64,21 @@ impl Log {
         }
     }
 
+    /// From now on this is called whenever a mark has moved, and when the log has failed. It may look at the log and append to it.
+    pub fn on_move(&self, follower: impl Fn() + 'static) {
+        *self.0.follower.borrow_mut() = Some(Rc::new(follower));
+    }
+
     /// Wakes tasks whose wait is over, and those who wait for any move.
     pub(super) fn wake(&self, woken: Vec<Waker>) {
         for waker in woken {
             waker.wake();
         }
         self.0.moved.notify();
+        let follower = self.0.follower.borrow().clone();
+        if let Some(follower) = follower {
+            follower();
+        }
     }
 }
 
