@@ -6,11 +6,12 @@ use super::notices::Notice;
 use super::segment::Segment;
 use super::tail::Block;
 use super::{Gaps, Log, Marks, Offset, State};
-use crate::io::{File, FileMode, Op, Space, SyncItem, is_no_space};
+use crate::io::{File, FileMode, Op, Space, Stream, SyncItem, is_no_space};
 use crate::limits::BLOCK;
 #[cfg(ringlog_plant)]
 use crate::plant::{self, Plant};
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::io;
 use std::ops::Range;
 use std::time::Duration;
@@ -30,6 +31,9 @@ enum Step {
     /// Write this block of this segment.
     Write(Offset, File, Block),
 }
+
+/// Where a write is cut: hardly ever in more than two places.
+type Cuts = SmallVec<[u64; 2]>;
 
 /// What a write has done.
 #[cfg_attr(ringlog_plant, derive(Clone))]
@@ -59,9 +63,10 @@ impl Log {
             let step = self.next_step();
             let went_on = match step {
                 Step::Rest => break,
-                Step::MarkGaps => self.mark_gaps().await,
-                Step::Create(base) => self.create_segment_file(base).await,
-                Step::Prepare(base, needed) => self.prepare_now(base, needed).await,
+                // What is rare is kept out of a task that is made for nearly every batch.
+                Step::MarkGaps => Box::pin(self.mark_gaps()).await,
+                Step::Create(base) => Box::pin(self.create_segment_file(base)).await,
+                Step::Prepare(base, needed) => Box::pin(self.prepare_now(base, needed)).await,
                 Step::Leave(base) => {
                     self.seal_later(base);
                     true
@@ -125,7 +130,7 @@ impl Log {
             rest: block.rest.clone(),
         };
         let (pos, end) = (block.pos, block.pos + block.len() as u64);
-        let (space, cuts): (_, Vec<u64>) = self.segment_mut(base, |segment| {
+        let (space, cuts): (_, Cuts) = self.segment_mut(base, |segment| {
             let space = segment.prepared.written(pos, end);
             // What is only allocated meets here what has been written before.
             let first = (space == Space::Allocated && block.fresh.start > 0).then_some(pos + BLOCK);
@@ -155,7 +160,7 @@ impl Log {
         }
         while let Err(error) = self.write_parts(&file, block.clone(), cuts.clone()).await {
             // Where space cannot be allocated ahead, the write itself finds the disk full.
-            if !self.no_space_or_fail("write", error).await {
+            if !Box::pin(self.no_space_or_fail("write", error)).await {
                 return false;
             }
         }
@@ -166,14 +171,13 @@ impl Log {
 
     /// Writes a block of batches: as one operation, or as several, cut where a direct write of all would leave the core. Those are
     /// in flight together; no two of them touch one block.
-    async fn write_parts(&self, file: &File, block: Block, cuts: Vec<u64>) -> io::Result<()> {
+    async fn write_parts(&self, file: &File, block: Block, cuts: Cuts) -> io::Result<()> {
         let io = self.0.shard.io();
         let Block { mut pos, mut bytes, mut more, .. } = block;
-        let mut writes = Vec::with_capacity(1);
+        let mut writes: SmallVec<[Stream; 2]> = SmallVec::new();
         for cut in cuts {
-            let mut before = split_to(&mut bytes, &mut more, (cut - pos) as usize);
-            let write = Op::Write { file: file.clone(), pos, bytes: before.remove(0), more: before };
-            writes.push(io.start(write));
+            let (before, and_more) = split_to(&mut bytes, &mut more, (cut - pos) as usize);
+            writes.push(io.start(Op::Write { file: file.clone(), pos, bytes: before, more: and_more }));
             pos = cut;
         }
         writes.push(io.start(Op::Write { file: file.clone(), pos, bytes, more }));
@@ -480,17 +484,22 @@ impl State {
 }
 
 /// Takes this many bytes, not all, from the front of `bytes` and `more`.
-fn split_to(bytes: &mut Bytes, more: &mut Vec<Bytes>, mut len: usize) -> Vec<Bytes> {
-    let mut front = Vec::new();
-    while len > 0 {
+fn split_to(bytes: &mut Bytes, more: &mut Vec<Bytes>, len: usize) -> (Bytes, Vec<Bytes>) {
+    let mut take = |len: usize| {
         let part = bytes.split_to(len.min(bytes.len()));
-        len -= part.len();
-        front.push(part);
         if bytes.is_empty() {
             *bytes = more.remove(0);
         }
+        part
+    };
+    let first = take(len);
+    let mut left = len - first.len();
+    let mut and_more = Vec::new();
+    while left > 0 {
+        and_more.push(take(left));
+        left -= and_more.last().map_or(0, Bytes::len);
     }
-    front
+    (first, and_more)
 }
 
 /// How long after finding the disk full the writer asks again.
