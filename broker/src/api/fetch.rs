@@ -8,7 +8,7 @@ use super::fetch_session::{
 };
 use super::{Context, Dispatched, decode};
 use crate::broker::{Fetch, ReadResult};
-use crate::net::{Part, Reply};
+use crate::net::{Part, Parts, Reply};
 use crate::partition::{Found, PartitionId, Read, Reader as ReadAs};
 use ringlog_engine::io::File;
 use ringlog_wire as wire;
@@ -343,7 +343,7 @@ fn records(parts: Vec<Part>, files: &mut Vec<(File, u64)>) -> Records {
     Records::Chain(chain.collect())
 }
 
-fn with_files(parts: Vec<wire::Part>, files: &[(File, u64)]) -> Vec<Part> {
+fn with_files(parts: wire::Parts, files: &[(File, u64)]) -> Parts {
     parts
         .into_iter()
         .map(|part| match part {

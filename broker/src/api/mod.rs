@@ -65,7 +65,7 @@ mod sync_group;
 pub use fetch_session::Sessions;
 
 use crate::broker::Broker;
-use crate::net::{Part, Peer, PendingReply, Reply};
+use crate::net::{Part, Parts, Peer, PendingReply, Reply};
 use bytes::{Bytes, BytesMut};
 use ringlog_engine::io::Instant;
 use ringlog_wire as wire;
@@ -335,7 +335,7 @@ impl Context {
         })
     }
 
-    fn encode<M: Message>(&self, version: i16, response: &M) -> Result<Vec<wire::Part>, String> {
+    fn encode<M: Message>(&self, version: i16, response: &M) -> Result<wire::Parts, String> {
         let encoded = wire::encode_response(version, self.correlation_id, response)
             .map_err(|error| format!("the answer to {} {version}: {error}", M::API))?;
         for error in encoded.errors {
@@ -355,7 +355,7 @@ impl Context {
     }
 }
 
-fn without_files(parts: Vec<wire::Part>) -> Vec<Part> {
+fn without_files(parts: wire::Parts) -> Parts {
     parts
         .into_iter()
         .map(|part| match part {

@@ -23,6 +23,7 @@ pub use unfinished::Unfinished;
 use bytes::{Bytes, BytesMut};
 use ringlog_engine::io::{File, Socket};
 use ringlog_engine::shard::sync::{Credits, Permit};
+use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -81,14 +82,17 @@ pub type PendingReply = Pin<Box<dyn Future<Output = Reply>>>;
 /// What the client gets.
 pub enum Reply {
     /// These bytes, the frame's length in front.
-    Send(Vec<Part>),
+    Send(Parts),
     /// The same, while this memory is held until it has been sent.
-    SendHeld(Vec<Part>, Permit),
+    SendHeld(Parts, Permit),
     /// Nothing (acks=0).
     Nothing,
     /// Its connection is closed, for this reason.
     Close(String),
 }
+
+/// The pieces of a reply, in order. Most replies are one.
+pub type Parts = SmallVec<[Part; 1]>;
 
 /// A piece of a reply.
 #[derive(Debug, Clone)]
@@ -183,3 +187,5 @@ const LARGE_START_BYTES: usize = 512;
 /// Replies are gathered into one send up to this many bytes or pieces.
 const SEND_BYTES_MAX: u64 = 1024 * 1024;
 const SEND_PARTS_MAX: usize = 256;
+/// Room for so many pieces is kept from one send for the next.
+const SEND_PARTS_KEPT: usize = 8;

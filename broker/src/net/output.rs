@@ -1,7 +1,7 @@
 //! What a client gets: replies in request order, ready ones gathered into one send.
 
 use super::connection::Control;
-use super::{Part, PendingReply, Reply, SEND_BYTES_MAX, SEND_PARTS_MAX};
+use super::{Part, PendingReply, Reply, SEND_BYTES_MAX, SEND_PARTS_KEPT, SEND_PARTS_MAX};
 use bytes::Bytes;
 use ringlog_engine::io::{Io, Op, Socket, Stream};
 #[cfg(ringlog_plant)]
@@ -83,9 +83,8 @@ impl Replies {
     }
 
     /// Gathers replies that are ready, in order. The next one that is not is left with this task's waker.
-    fn poll_gather(&self, cx: &mut Context<'_>) -> Poll<Gathered> {
+    fn poll_gather(&self, cx: &mut Context<'_>, gathered: &mut Gathered) -> Poll<()> {
         let mut queue = self.queue.borrow_mut();
-        let mut gathered = Gathered::default();
         #[cfg(ringlog_plant)]
         if plant::is(Plant::RepliesOutOfOrder) {
             ready_first(&mut queue, cx);
@@ -108,7 +107,7 @@ impl Replies {
                 break;
             }
         }
-        if gathered.count == 0 && !gathered.last { Poll::Pending } else { Poll::Ready(gathered) }
+        if gathered.count == 0 && !gathered.last { Poll::Pending } else { Poll::Ready(()) }
     }
 }
 
@@ -131,6 +130,8 @@ fn ready_first(queue: &mut VecDeque<Pending>, cx: &mut Context<'_>) {
 #[derive(Default)]
 struct Gathered {
     parts: Vec<Part>,
+    /// Room for those of them that lie in memory.
+    in_memory: Vec<Bytes>,
     bytes: u64,
     count: u64,
     held: Vec<Permit>,
@@ -153,6 +154,14 @@ impl Gathered {
         self.bytes += parts.iter().map(Part::len).sum::<u64>();
         self.parts.extend(parts.into_iter().filter(|part| !part.is_empty()));
     }
+
+    /// They have left: what comes next goes where they were.
+    fn clear(&mut self) {
+        self.parts.shrink_to(SEND_PARTS_KEPT);
+        self.in_memory.shrink_to(SEND_PARTS_KEPT);
+        let (parts, in_memory) = (std::mem::take(&mut self.parts), std::mem::take(&mut self.in_memory));
+        *self = Self { parts, in_memory, ..Self::default() };
+    }
 }
 
 /// Why the sending half ended.
@@ -167,33 +176,33 @@ pub(super) enum Done {
 
 /// Sends replies until the last one.
 pub(super) async fn send_replies(io: &Io, socket: &Socket, replies: &Replies, control: &Control) -> Done {
+    let mut gathered = Gathered::default();
     loop {
-        let gathered = poll_fn(|cx| replies.poll_gather(cx)).await;
-        let Gathered { parts, bytes, count, held, close, last } = gathered;
-        control.sending_began(io.now(), bytes);
-        if send(io, socket, replies, parts).await.is_err() {
+        poll_fn(|cx| replies.poll_gather(cx, &mut gathered)).await;
+        control.sending_began(io.now(), gathered.bytes);
+        if send(io, socket, replies, &mut gathered).await.is_err() {
             return Done::Failed;
         }
         control.sending_ended();
-        drop(held);
-        replies.answered.set(replies.answered.get() + count);
-        if let Some(why) = close {
+        replies.answered.set(replies.answered.get() + gathered.count);
+        if let Some(why) = gathered.close {
             return Done::Close(why);
         }
-        if last {
+        if gathered.last {
             return Done::Finished;
         }
+        gathered.clear();
     }
 }
 
 /// Sends parts in order: what is in memory in one operation, ranges of files without copying them.
-async fn send(io: &Io, socket: &Socket, replies: &Replies, parts: Vec<Part>) -> std::io::Result<()> {
-    let mut batch: Vec<Bytes> = Vec::with_capacity(parts.len());
-    for part in parts {
+async fn send(io: &Io, socket: &Socket, replies: &Replies, gathered: &mut Gathered) -> std::io::Result<()> {
+    let Gathered { parts, in_memory, .. } = gathered;
+    for part in parts.drain(..) {
         match part {
-            Part::Bytes(bytes) => batch.push(bytes),
+            Part::Bytes(bytes) => in_memory.push(bytes),
             Part::File { file, pos, len } => {
-                send_bytes(io, socket, replies, std::mem::take(&mut batch)).await?;
+                send_bytes(io, socket, replies, in_memory).await?;
                 let sent = replies.run(io, Op::SendFile { socket: socket.clone(), file, pos, len }).await?;
                 if sent < len {
                     return Err(std::io::ErrorKind::UnexpectedEof.into());
@@ -201,17 +210,25 @@ async fn send(io: &Io, socket: &Socket, replies: &Replies, parts: Vec<Part>) -> 
             }
         }
     }
-    send_bytes(io, socket, replies, batch).await
+    send_bytes(io, socket, replies, in_memory).await
 }
 
 /// Up to this many bytes are sent without asking the ring, which takes a turn; more leave the shard to others meanwhile.
 const SEND_AT_ONCE_BYTES_MAX: usize = 64 * 1024;
 
-async fn send_bytes(io: &Io, socket: &Socket, replies: &Replies, parts: Vec<Bytes>) -> std::io::Result<()> {
+/// Sends these, and leaves none.
+async fn send_bytes(
+    io: &Io,
+    socket: &Socket,
+    replies: &Replies,
+    parts: &mut Vec<Bytes>,
+) -> std::io::Result<()> {
     let bytes: usize = parts.iter().map(Bytes::len).sum();
-    let parts = if bytes <= SEND_AT_ONCE_BYTES_MAX { io.send_at_once(socket, parts) } else { parts };
+    if bytes <= SEND_AT_ONCE_BYTES_MAX {
+        io.send_at_once(socket, parts);
+    }
     if !parts.is_empty() {
-        replies.run(io, Op::Send { socket: socket.clone(), parts }).await?;
+        replies.run(io, Op::Send { socket: socket.clone(), parts: std::mem::take(parts) }).await?;
     }
     Ok(())
 }

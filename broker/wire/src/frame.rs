@@ -8,7 +8,7 @@ use bytestring::ByteString;
 use crate::error::ErrorCode;
 use crate::header::{RequestHeader, ResponseHeader};
 use crate::message::{Message, Request};
-use crate::records::Part;
+use crate::records::Parts;
 use crate::writer::{EncodeError, Writer};
 
 /// Bytes of the length prefix.
@@ -50,7 +50,7 @@ pub fn encode_request<R: Request>(
     correlation_id: i32,
     client_id: Option<&str>,
     request: &R,
-) -> Result<Vec<Part>, EncodeError> {
+) -> Result<Parts, EncodeError> {
     let mut writer = Writer::new();
     let header = RequestHeader {
         api_key: R::API.code(),
@@ -67,7 +67,7 @@ pub fn encode_request<R: Request>(
 #[derive(Debug, Clone)]
 pub struct Encoded {
     /// Length prefix, header and body, in parts to be sent in order.
-    pub parts: Vec<Part>,
+    pub parts: Parts,
     /// The errors that it tells, for those who count them.
     pub errors: Vec<ErrorCode>,
 }

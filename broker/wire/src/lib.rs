@@ -78,6 +78,6 @@ pub use messages::*;
 pub use reader::{
     ARRAY_ELEMENTS_MAX, DecodeError, DecodeErrorKind, Reader, STRING_BYTES_MAX, TAGGED_FIELDS_MAX,
 };
-pub use records::{Part, Records};
+pub use records::{Part, Parts, Records};
 pub use uuid::{InvalidUuid, Uuid};
 pub use writer::{EncodeError, Writer};

@@ -1,6 +1,7 @@
 //! Records inside a message: an opaque range of bytes that the codec never copies and never looks into.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 /// The records of one partition in a Produce request or a Fetch response.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -53,6 +54,9 @@ impl From<Bytes> for Records {
         Records::Bytes(bytes)
     }
 }
+
+/// An encoded frame, in pieces to be sent in order; without records it is one.
+pub type Parts = SmallVec<[Part; 1]>;
 
 /// A piece of an encoded frame, to be sent in order.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use bytes::{BufMut, BytesMut};
+use smallvec::smallvec;
 
 use crate::error::ErrorCode;
 use crate::reader::STRING_BYTES_MAX;
-use crate::records::{Part, Records};
+use crate::records::{Part, Parts, Records};
 
 /// A frame being encoded. Callers give whole messages to `encode_request` and `encode_response` instead.
 #[derive(Debug)]
@@ -40,15 +41,15 @@ impl Writer {
     }
 
     /// Sets the length prefix and gives the frame's parts, in order.
-    pub(crate) fn finish(mut self) -> Result<Vec<Part>, EncodeError> {
+    pub(crate) fn finish(mut self) -> Result<Parts, EncodeError> {
         let len = self.buf.len() - 4 + self.spliced_len;
         let prefix = i32::try_from(len).map_err(|_| EncodeError::FrameTooLong { len })?;
         self.buf[..4].copy_from_slice(&prefix.to_be_bytes());
         let mut rest = self.buf.freeze();
         if self.spliced.is_empty() {
-            return Ok(vec![Part::Bytes(rest)]);
+            return Ok(smallvec![Part::Bytes(rest)]);
         }
-        let mut parts = Vec::with_capacity(2 * self.spliced.len() + 1);
+        let mut parts = Parts::with_capacity(2 * self.spliced.len() + 1);
         let mut sent = 0;
         for (at, part) in self.spliced {
             if at > sent {

@@ -144,13 +144,13 @@ impl Io {
         self.run(Op::Send { socket, parts }).await.into_count()
     }
 
-    /// Sends what the socket takes at once, and returns what is left for [`Op::Send`]: nearly always nothing, and then neither an
+    /// Sends what the socket takes at once, and leaves the rest for [`Op::Send`]: nearly always nothing, and then neither an
     /// operation nor a turn of the Driver was needed.
-    pub fn send_at_once(&self, socket: &Socket, mut parts: Vec<Bytes>) -> Vec<Bytes> {
+    pub fn send_at_once(&self, socket: &Socket, parts: &mut Vec<Bytes>) {
         if parts.is_empty() {
-            return parts;
+            return;
         }
-        let mut sent = self.0.borrow_mut().driver.send_at_once(socket, &parts);
+        let mut sent = self.0.borrow_mut().driver.send_at_once(socket, parts);
         let whole = parts.iter().take_while(|part| {
             let whole = part.len() <= sent;
             sent -= if whole { part.len() } else { 0 };
@@ -161,7 +161,6 @@ impl Io {
         if let Some(first) = parts.first_mut() {
             bytes::Buf::advance(first, sent);
         }
-        parts
     }
 
     /// [`Op::SendFile`].

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, sockopt,
 };
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -74,7 +75,7 @@ pub(super) fn send_at_once(socket: &Socket, parts: &[Bytes]) -> usize {
     let sent = match parts {
         [part] => rustix::net::send(fd(socket), part, flags),
         parts => {
-            let slices: Vec<IoSlice<'_>> =
+            let slices: SmallVec<[IoSlice<'_>; 8]> =
                 parts.iter().take(SEND_PARTS_MAX).map(|part| IoSlice::new(part)).collect();
             rustix::net::sendmsg(fd(socket), &slices, &mut SendAncillaryBuffer::default(), flags)
         }

@@ -8,7 +8,7 @@ pub(crate) mod fuzz;
 use bytes::Bytes;
 use ringlog_wire::schema::{FieldSchema, Kind, MessageSchema, StructSchema, Value};
 use ringlog_wire::{
-    ApiKey, DecodeError, ErrorCode, Message, Part, Reader, Request, RequestHeader, ResponseHeader,
+    ApiKey, DecodeError, ErrorCode, Message, Part, Parts, Reader, Request, RequestHeader, ResponseHeader,
     encode_request, encode_response,
 };
 
@@ -150,7 +150,7 @@ pub(crate) fn response_body<M: Message>(version: i16, response: &M) -> Bytes {
     frame.slice(reader.position()..)
 }
 
-fn without_prefix(parts: Vec<Part>) -> Bytes {
+fn without_prefix(parts: Parts) -> Bytes {
     let mut frame = Vec::new();
     for part in &parts {
         let Part::Bytes(bytes) = part else { panic!("nothing external was handed in") };
