@@ -516,7 +516,7 @@ impl Broker {
     /// Takes in a call. Everything that has to happen in order has happened when this returns.
     fn handle(&self, from: ShardId, call: Call) -> PendingAnswer {
         match call {
-            Call::Append { batches, alone, acks, timeout } => self.append(batches, alone, acks, timeout),
+            Call::Append { batches, alone, acks, timeout } => self.append_all(batches, alone, acks, timeout),
             Call::Read { reads, bytes_max, ticket } => self.read(from, reads, bytes_max, ticket),
             Call::Unpark(ticket) => {
                 self.0.parked_reads.remove(from, ticket);
@@ -639,7 +639,22 @@ impl Broker {
         Box::pin(async move { Answer::Control(outcome.await.expect("it is carried out to its end")) })
     }
 
-    fn append(
+    /// Appends a client's batch to a partition of this shard; `alone` tells whether hardly anything else lies in the batch's memory.
+    pub fn append(
+        &self,
+        id: PartitionId,
+        records: &Bytes,
+        alone: bool,
+        acks: Acks,
+        deadline: Instant,
+    ) -> Appending {
+        match self.partition(id) {
+            Some(partition) => partition.append(records, alone, acks, deadline),
+            None => Appending::refused(self.absent(id)),
+        }
+    }
+
+    fn append_all(
         &self,
         batches: Vec<(PartitionId, Bytes)>,
         alone: bool,
@@ -647,13 +662,8 @@ impl Broker {
         timeout: Duration,
     ) -> PendingAnswer {
         let deadline = self.0.shard.now() + timeout;
-        let appending: Vec<_> = batches
-            .into_iter()
-            .map(|(id, records)| match self.partition(id) {
-                Some(partition) => partition.append(&records, alone, acks, deadline),
-                None => Appending::refused(self.absent(id)),
-            })
-            .collect();
+        let append = |(id, records)| self.append(id, &records, alone, acks, deadline);
+        let appending: Vec<_> = batches.into_iter().map(append).collect();
         Box::pin(async move {
             let mut answers = Vec::with_capacity(appending.len());
             for append in appending {

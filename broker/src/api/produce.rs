@@ -7,16 +7,18 @@
 use super::{Context, Dispatched, decode};
 use crate::broker::{Broker, PendingAnswer};
 use crate::calls::{Acknowledged, Answer, Call};
+use crate::cluster::{Image, Topic};
 use crate::net::Reply;
-use crate::partition::{Acks, AppendRefusal, PartitionId};
+use crate::partition::{self, Acks, AppendRefusal, PartitionId};
 use bytes::{Bytes, BytesMut};
 use ringlog_engine::batch;
 use ringlog_engine::shard::ShardId;
 use ringlog_wire::produce::{
-    BatchIndexAndErrorMessage, LoneRecords, PartitionProduceResponse, ProduceRequest, ProduceResponse,
-    TopicProduceData, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LoneRecords, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
+    ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use ringlog_wire::{ByteString, ErrorCode, Reader, Records};
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -66,11 +68,13 @@ fn first_error(topics: &[TopicProduceResponse]) -> Option<ErrorCode> {
 struct Appending {
     /// The answer to come, where refusals already are.
     topics: Vec<TopicProduceResponse>,
-    /// Answers to come, and the rows they fill: topic and partition by their places in the request.
-    answers: Vec<(PendingAnswer, Vec<Place>)>,
+    /// Appends to partitions of this shard, and the rows they fill.
+    here: SmallVec<[(Place, partition::Appending); 1]>,
+    /// Answers of other shards to come, and the rows they fill.
+    elsewhere: Vec<(PendingAnswer, Vec<Place>)>,
 }
 
-/// Where a batch's outcome belongs, and what it is.
+/// Where a batch's outcome belongs, by the places of topic and partition in the request; and what it is.
 struct Place {
     topic: usize,
     row: usize,
@@ -82,6 +86,8 @@ type Batches = Vec<(PartitionId, Bytes)>;
 
 impl Appending {
     fn begin(context: &Context, request: ProduceRequest, frame_len: usize) -> Self {
+        let broker = &context.broker;
+        let image = broker.image();
         let refusal = whole_refusal(&request);
         let acks = match request.acks {
             0 => Acks::None,
@@ -89,62 +95,74 @@ impl Appending {
             _ => Acks::All,
         };
         let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+        let is_alone = |bytes: usize| bytes + BESIDE_BYTES_MAX >= frame_len;
         let mut topics = Vec::with_capacity(request.topic_data.len());
+        let mut here = SmallVec::new();
         let mut calls: BTreeMap<ShardId, (Batches, Vec<Place>)> = BTreeMap::new();
         for topic in request.topic_data {
             let mut rows = Vec::with_capacity(topic.partition_data.len());
-            let name = ByteString::from(&*topic.name);
-            let topic_id = topic.topic_id;
-            for (index, records) in topic_partitions(context, &topic) {
-                let mut row = PartitionProduceResponse { index, base_offset: -1, ..Default::default() };
-                let accepted = match (refusal, records) {
-                    (Some(code), _) => Err(AppendRefusal::code(code)),
-                    (None, records) => records,
+            let found = find_topic(context, &image, &topic);
+            for PartitionProduceData { index, records } in &topic.partition_data {
+                let mut row =
+                    PartitionProduceResponse { index: *index, base_offset: -1, ..Default::default() };
+                let accepted = match refusal {
+                    Some(code) => Err(AppendRefusal::code(code)),
+                    None => found.map_err(AppendRefusal::code).and_then(|topic| {
+                        Ok((partition_of(topic, *index)?, one_batch(context.version, records)?))
+                    }),
                 };
                 match accepted {
-                    Ok((partition, batch)) => {
-                        let (batches, places) = calls.entry(context.broker.owner(partition)).or_default();
-                        places.push(Place {
-                            topic: topics.len(),
-                            row: rows.len(),
-                            bytes: batch.bytes.len(),
-                            records: batch.records,
-                        });
-                        batches.push((partition, batch.bytes));
+                    Ok((partition, Batch { bytes, records })) => {
+                        let place =
+                            Place { topic: topics.len(), row: rows.len(), bytes: bytes.len(), records };
+                        let owner = broker.owner(partition);
+                        if owner == broker.shard().id() {
+                            let deadline = context.arrived + timeout;
+                            let alone = is_alone(bytes.len());
+                            here.push((place, broker.append(partition, bytes, alone, acks, deadline)));
+                        } else {
+                            let (batches, places) = calls.entry(owner).or_default();
+                            places.push(place);
+                            batches.push((partition, bytes.clone()));
+                        }
                     }
                     Err(refusal) => refuse(&mut row, refusal),
                 }
                 rows.push(row);
             }
-            topics.push(TopicProduceResponse { name, topic_id, partition_responses: rows });
+            let name = ByteString::from(&*topic.name);
+            topics.push(TopicProduceResponse { name, topic_id: topic.topic_id, partition_responses: rows });
         }
-        let answers = calls
-            .into_iter()
-            .map(|(owner, (batches, places))| {
-                let alone = places.iter().any(|place| place.bytes + BESIDE_BYTES_MAX >= frame_len);
-                (context.broker.ask(owner, Call::Append { batches, alone, acks, timeout }), places)
-            })
-            .collect();
-        Self { topics, answers }
+        let ask = |(owner, (batches, places)): (_, (_, Vec<Place>))| {
+            let alone = places.iter().any(|place| is_alone(place.bytes));
+            (broker.ask(owner, Call::Append { batches, alone, acks, timeout }), places)
+        };
+        let elsewhere = calls.into_iter().map(ask).collect();
+        Self { topics, here, elsewhere }
     }
 
-    async fn finish(mut self, context: &Context) -> Vec<TopicProduceResponse> {
-        for (answer, places) in self.answers {
+    async fn finish(self, context: &Context) -> Vec<TopicProduceResponse> {
+        let Self { mut topics, here, elsewhere } = self;
+        let mut settle = |place: Place, result: Result<Acknowledged, AppendRefusal>| {
+            let row = &mut topics[place.topic].partition_responses[place.row];
+            match result {
+                Ok(acknowledged) => {
+                    context.broker.metrics().produced(place.bytes, place.records);
+                    accept(row, acknowledged);
+                }
+                Err(refusal) => refuse(row, refusal),
+            }
+        };
+        for (place, append) in here {
+            settle(place, append.acknowledged().await);
+        }
+        for (answer, places) in elsewhere {
             let Answer::Appended(results) = answer.await else {
                 unreachable!("an append is answered with offsets")
             };
-            for (place, result) in places.into_iter().zip(results) {
-                let row = &mut self.topics[place.topic].partition_responses[place.row];
-                match result {
-                    Ok(acknowledged) => {
-                        context.broker.metrics().produced(place.bytes, place.records);
-                        accept(row, acknowledged);
-                    }
-                    Err(refusal) => refuse(row, refusal),
-                }
-            }
+            places.into_iter().zip(results).for_each(|(place, result)| settle(place, result));
         }
-        self.topics
+        topics
     }
 }
 
@@ -160,38 +178,37 @@ fn whole_refusal(request: &ProduceRequest) -> Option<ErrorCode> {
     }
 }
 
-type Accepted = Result<(PartitionId, Batch), AppendRefusal>;
-
 /// One batch, as its header has it.
-struct Batch {
-    bytes: Bytes,
+struct Batch<'a> {
+    bytes: &'a Bytes,
     records: u64,
 }
 
-/// Each partition of the topic, and the batch for it if all that can be seen here is right with both.
-fn topic_partitions(context: &Context, topic: &TopicProduceData) -> Vec<(i32, Accepted)> {
-    let image = context.broker.image();
+/// The topic, if this client may write to it.
+fn find_topic<'a>(
+    context: &Context,
+    image: &'a Image,
+    topic: &TopicProduceData,
+) -> Result<&'a Topic, ErrorCode> {
     let (found, unknown) = if context.version >= BY_ID {
         (image.topic_by_id(topic.topic_id), ErrorCode::UnknownTopicId)
     } else {
         (image.topic(&topic.name), ErrorCode::UnknownTopicOrPartition)
     };
-    let accept = |index: i32, records: &Records| {
-        let topic = found.ok_or(AppendRefusal::code(unknown))?;
-        if super::metadata::is_internal(&topic.name) && *context.peer.client_id.borrow() != ADMIN_CLIENT {
-            return Err(AppendRefusal::code(ErrorCode::InvalidTopicException));
-        }
-        if topic.partition(index).is_none() {
-            return Err(AppendRefusal::code(ErrorCode::UnknownTopicOrPartition));
-        }
-        Ok((PartitionId::new(topic.id, index), one_batch(context.version, records)?))
-    };
-    let partitions = topic.partition_data.iter();
-    partitions.map(|partition| (partition.index, accept(partition.index, &partition.records))).collect()
+    let topic = found.ok_or(unknown)?;
+    if super::metadata::is_internal(&topic.name) && *context.peer.client_id.borrow() != ADMIN_CLIENT {
+        return Err(ErrorCode::InvalidTopicException);
+    }
+    Ok(topic)
+}
+
+fn partition_of(topic: &Topic, index: i32) -> Result<PartitionId, AppendRefusal> {
+    let unknown = || AppendRefusal::code(ErrorCode::UnknownTopicOrPartition);
+    topic.partition(index).map(|_| PartitionId::new(topic.id, index)).ok_or_else(unknown)
 }
 
 /// The records, if they are one batch that this version may carry (`ProduceRequest.validateRecords`).
-fn one_batch(version: i16, records: &Records) -> Result<Batch, AppendRefusal> {
+fn one_batch(version: i16, records: &Records) -> Result<Batch<'_>, AppendRefusal> {
     let invalid = |what: &str| {
         let message = format!("Produce requests with version {version} {what}");
         AppendRefusal { code: ErrorCode::InvalidRecord, message: Some(message), records: None }
@@ -223,7 +240,7 @@ fn one_batch(version: i16, records: &Records) -> Result<Batch, AppendRefusal> {
     if header.total_len() < bytes.len() {
         return Err(invalid("must contain exactly one record batch per partition"));
     }
-    Ok(Batch { bytes: bytes.clone(), records: u64::try_from(header.record_count).unwrap_or(0) })
+    Ok(Batch { bytes, records: u64::try_from(header.record_count).unwrap_or(0) })
 }
 
 fn accept(row: &mut PartitionProduceResponse, acknowledged: Acknowledged) {
