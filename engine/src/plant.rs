@@ -42,6 +42,8 @@ pub enum Plant {
     HighWatermarkPastDurable,
     /// Recovery goes by what it found without syncing it.
     BuildOnWhatWasNotSynced,
+    /// A log that has rested writes its last block again without having read what it held.
+    WakeWithoutReadingBack,
     /// Recovery does not learn the producers of the batches it scans.
     ForgetTheProducers,
     /// Changes of the metadata are answered before they are synced.

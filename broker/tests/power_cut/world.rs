@@ -25,6 +25,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) struct World {
     plan: Plan,
@@ -72,6 +73,9 @@ const TOLD_STEPS_MAX: u64 = 2000;
 
 /// What the logs of a broker that makes checkpoints early leave to scan, about: a few rounds of a producer.
 const SCAN_DEBT: u64 = 16 << 10;
+
+/// So short that logs rest between two batches now and then.
+const REST_AFTER: Duration = Duration::from_millis(10);
 
 impl World {
     pub(crate) fn new(plan: &Plan) -> Self {
@@ -347,8 +351,8 @@ impl World {
             let actor = self.sim.start(self.machine, ShardId(u16::try_from(id).unwrap()));
             let shard = self.sim.shard(actor);
             let mesh = Mesh::open(&shard, ends);
-            // Small: much is read from the disk, and half of the brokers make checkpoints of what little is written.
-            let cache = Cache::new(64 * 1024);
+            // Small: much is read from the disk, logs rest between two batches now and then, and half of the brokers make checkpoints of what little is written.
+            let cache = Cache::new(64 * 1024).with_rest_after(REST_AFTER);
             let cache =
                 if self.plan.seed.is_multiple_of(2) { cache.with_scan_debt(SCAN_DEBT) } else { cache };
             let (config, quotas) = (config.clone(), quotas.clone());

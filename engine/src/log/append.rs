@@ -164,7 +164,10 @@ impl Log {
     /// that is appended, it is written from there: it lies, block by block, as it will lie in the file.
     pub fn request_memory(&self, len: usize, batch_at: usize) -> BytesMut {
         let state = self.0.state.borrow();
-        let past = state.tails.back().expect("the active segment has a tail").past_block();
+        // A log that is just being emptied has none.
+        let active = state.segments.last_key_value().map(|(_, active)| active);
+        let past_block = || active.map_or(0, |active| (active.size % BLOCK) as usize);
+        let past = state.tails.back().map_or_else(past_block, Tail::past_block);
         self.0.cache.request_memory(len, past + BLOCK as usize - batch_at % BLOCK as usize)
     }
 
@@ -175,6 +178,9 @@ impl Log {
             last_offset: header.last_offset(),
             max_timestamp: header.max_timestamp,
         };
+        if state.tails.is_empty() {
+            self.wake_up(state);
+        }
         if state.active().is_full_for(&incoming, &state.config, now.0) {
             self.roll(state, header, now);
         }
@@ -195,6 +201,9 @@ impl Log {
 
     /// Begins a segment at this offset, and leaves the one before.
     pub(super) fn begin_segment(&self, state: &mut State, base: Offset, now: WallTime) {
+        if state.tails.is_empty() {
+            self.wake_up(state);
+        }
         let mut segment = Segment::new(base, now.0);
         let jitter = state.config.segment_jitter_ms.min(state.config.segment_ms);
         if jitter > 0 {
@@ -208,7 +217,7 @@ impl Log {
         segment.prepared.go_on_from(&before.prepared);
         state.snapshots.insert(base, state.producers.clone());
         state.segments.insert(base, segment);
-        state.tails.push_back(Tail::new(base, 0, &[], base));
+        state.tails.push_back(Tail::new(base, 0, base));
     }
 }
 

@@ -4,16 +4,26 @@ use super::Offset;
 use super::arenas::Arenas;
 use super::config::SharedConfigs;
 use super::debt::Debt;
+use super::resting::Awake;
 use crate::io::buf::{aligned, aligned_past};
 use crate::limits::{BLOCK, SCAN_DEBT_MAX};
 use bytes::{Bytes, BytesMut};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 /// A shard's budget for the newest batches of all its logs. The oldest go first, whichever log they are of.
 #[derive(Clone)]
-pub struct Cache(Rc<RefCell<Inner>>, Debt, SharedConfigs);
+pub struct Cache(Rc<RefCell<Inner>>, Rc<Shared>);
+
+/// What the logs of a shard have together, beside the memory.
+#[derive(Clone)]
+struct Shared {
+    debt: Debt,
+    configs: SharedConfigs,
+    awake: Awake,
+}
 
 struct Inner {
     bytes_max: usize,
@@ -49,25 +59,40 @@ impl Cache {
                 arenas,
                 queue: VecDeque::new(),
             })),
-            Debt::new(SCAN_DEBT_MAX),
-            SharedConfigs::default(),
+            Rc::new(Shared {
+                debt: Debt::new(SCAN_DEBT_MAX),
+                configs: SharedConfigs::default(),
+                awake: Awake::default(),
+            }),
         )
     }
 
     /// The same, with another bound of what recovery would have to scan of the logs that share it: for those who write little, and
     /// want to see checkpoints.
     pub fn with_scan_debt(self, bytes_max: u64) -> Self {
-        Self(self.0, Debt::new(bytes_max), self.2)
+        let debt = Debt::new(bytes_max);
+        Self(self.0, Rc::new(Shared { debt, ..Shared::clone(&self.1) }))
+    }
+
+    /// The same, with another time after which logs rest that nobody writes to: for those who want to see it.
+    pub fn with_rest_after(self, after: Duration) -> Self {
+        let awake = Awake::resting_after(after);
+        Self(self.0, Rc::new(Shared { awake, ..Shared::clone(&self.1) }))
     }
 
     /// The settings that the same logs share.
     pub(super) fn configs(&self) -> &SharedConfigs {
-        &self.2
+        &self.1.configs
     }
 
     /// What the same logs would have to scan in a recovery.
     pub(super) fn debt(&self) -> &Debt {
-        &self.1
+        &self.1.debt
+    }
+
+    /// Those of the same logs that are not at rest.
+    pub(super) fn awake(&self) -> &Awake {
+        &self.1.awake
     }
 
     /// Bytes held now.
@@ -208,7 +233,16 @@ impl Chunks {
         let mut list = self.0.borrow_mut();
         if list.chunks.front().is_some_and(|(first, _)| *first == number) {
             list.chunks.pop_front();
+            if list.chunks.is_empty() {
+                // Since its newest batch all the memory has been used once: the log is idle.
+                list.chunks = VecDeque::new();
+            }
         }
+    }
+
+    /// Gives up the memory for more.
+    pub(super) fn shrink(&self) {
+        self.0.borrow_mut().chunks.shrink_to_fit();
     }
 
     /// Forgets all chunks: what they held was cut off the log.

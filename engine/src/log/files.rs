@@ -105,7 +105,7 @@ impl Log {
     pub(super) fn forget_indexes_but(&self, base: Offset) {
         let mut state = self.0.state.borrow_mut();
         let loaded =
-            |segment: &&mut Box<Segment>| segment.sealed && segment.indexes.is_some() && segment.base != base;
+            |segment: &&mut Segment| segment.sealed && segment.indexes.is_some() && segment.base != base;
         let excess =
             state.segments.values_mut().filter(loaded).count().saturating_sub(SEALED_INDEXES_MAX - 1);
         for segment in state.segments.values_mut().filter(loaded).take(excess) {

@@ -45,7 +45,10 @@ impl Log {
         let state = &mut *state;
         let left = room - frame.len();
         let Some((_, id)) = &self.0.journal else { return Put::Nothing };
-        let tail = state.tails.back_mut().expect("the active segment has a tail");
+        let Some(tail) = state.tails.back_mut() else {
+            state.enlisted = false;
+            return Put::Nothing;
+        };
         let len = tail.unjournaled().len();
         if state.writer_runs || state.failed.is_some() || len == 0 {
             state.enlisted = false;

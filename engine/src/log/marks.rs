@@ -75,6 +75,11 @@ impl Waiters {
         }
     }
 
+    /// Gives up the memory of those who waited once.
+    pub(super) fn shrink(&mut self) {
+        self.queue.shrink_to_fit();
+    }
+
     /// Takes out all: the log has failed or was cut.
     pub(super) fn all(&mut self, woken: &mut Vec<Waker>) {
         woken.extend(self.queue.drain(..).map(|waiter| waiter.waker));

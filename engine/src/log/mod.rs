@@ -48,10 +48,12 @@ mod offset_index;
 mod producers;
 mod read;
 mod recovery;
+mod resting;
 mod retention;
 mod scan;
 mod sealing;
 mod segment;
+mod segments;
 mod space;
 mod survey;
 mod tail;
@@ -94,6 +96,7 @@ use marks::Waiters;
 use notices::Notices;
 use producers::Producers;
 use segment::Segment;
+use segments::Segments;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -145,9 +148,13 @@ struct State {
     config: Rc<LogConfig>,
     marks: Marks,
     /// By base offset; the last one is the active one. Never empty.
-    segments: BTreeMap<Offset, Box<Segment>>,
-    /// Of the segments not yet wholly written, in order; the last is the active one's.
+    segments: Segments,
+    /// Of the segments not yet wholly written, in order; the last is the active one's. None while the log is at rest.
     tails: VecDeque<Tail>,
+    /// Of what the last, partly filled block held when the log went to rest.
+    partial_crc: u32,
+    /// It is among those that are looked at, to see whether they may rest.
+    is_awake: bool,
     producers: Producers,
     epochs: Epochs,
     /// Transactions that were aborted before the log was taken over from Apache Kafka, in the order of their markers.
@@ -308,7 +315,7 @@ impl State {
     }
 
     fn active_mut(&mut self) -> &mut Segment {
-        self.segments.last_entry().expect("a log has a segment").into_mut()
+        self.segments.last_mut().expect("a log has a segment")
     }
 
     /// Bytes placed and not yet written.

@@ -40,6 +40,11 @@ impl OffsetIndex {
         self.entries.push(entry);
     }
 
+    /// Gives up memory for more.
+    pub(super) fn shrink(&mut self) {
+        self.entries.shrink_to_fit();
+    }
+
     /// Entries.
     pub(super) fn len(&self) -> usize {
         self.entries.len()

@@ -17,11 +17,11 @@ use super::producers::Producers;
 use super::scan::{Scan, last_block};
 use super::sealing::{Keep, LogStart};
 use super::segment::{Indexes, Segment};
+use super::segments::Segments;
 use super::space::Prepared;
-use super::tail::Tail;
 use super::time_index::TimeIndex;
 use super::transactions::{self, TRANSACTION_INDEX};
-use super::{Cache, Gaps, Inner, Log, LogConfig, LogDir, Offset, READERS_MAX, State};
+use super::{Cache, Gaps, Inner, Log, LogConfig, LogDir, Offset, READERS_MAX, State, resting};
 use crate::batch::{self, Header};
 use crate::io::buf::aligned;
 use crate::io::{DirEntry, File, FileMode, Io, Space};
@@ -106,7 +106,7 @@ impl Log {
             created: shard.wall_time().0,
             done: Recovered::default(),
             damage: Vec::new(),
-            segments: BTreeMap::new(),
+            segments: Segments::default(),
             snapshots: BTreeMap::new(),
             to_seal: VecDeque::new(),
             producers: Producers::default(),
@@ -153,13 +153,13 @@ impl Log {
         let (log_start, checkpointed) = (log_start.min(end), checkpointed.filter(|_| log_start <= end));
         let marks = Marks { log_start, durable: end, written: end, log_end: end };
         marks.check();
-        let active = segments.last_key_value().expect("recovery leaves a segment").1;
-        let tail = Tail::new(active.base, active.size, &partial, end);
         let state = State {
             config: cache.configs().share(config),
             marks,
             segments,
-            tails: VecDeque::from([tail]),
+            tails: VecDeque::new(),
+            partial_crc: resting::checksum(&partial),
+            is_awake: false,
             producers,
             epochs,
             aborted,
@@ -333,7 +333,7 @@ struct Recovery {
     done: Recovered,
     /// What was found not to be as it was written.
     damage: Vec<Damage>,
-    segments: BTreeMap<Offset, Box<Segment>>,
+    segments: Segments,
     /// The producers as they were where a segment begins whose predecessor is still to be sealed.
     snapshots: BTreeMap<Offset, Producers>,
     /// Segments that were left but not sealed when the last process ended.

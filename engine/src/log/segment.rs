@@ -62,7 +62,7 @@ impl Indexes {
 }
 
 impl Segment {
-    /// A segment without batches, whose file does not exist yet. In a box: a tree's node has room for eleven, and most logs have one.
+    /// A segment without batches, whose file does not exist yet.
     pub(super) fn new(base: Offset, created: i64) -> Box<Self> {
         Box::new(Self {
             base,
@@ -114,6 +114,15 @@ impl Segment {
         header.base_offset >= end
             && header.last_offset() - self.base <= i64::from(i32::MAX)
             && u32::try_from(self.size).is_ok()
+    }
+
+    /// Gives up memory for entries that have not come.
+    pub(super) fn shrink(&mut self) {
+        if let Some(indexes) = &mut self.indexes {
+            indexes.offsets.shrink();
+            indexes.times.shrink();
+        }
+        self.prepared.shrink();
     }
 
     /// Takes the handles to its file away.

@@ -114,6 +114,11 @@ impl Prepared {
         self.stage = Stage::None;
     }
 
+    /// Gives up memory for more steps.
+    pub(super) fn shrink(&mut self) {
+        self.steps.shrink_to_fit();
+    }
+
     /// A segment that begins with its log's usual step, at a roll.
     pub(super) fn go_on_from(&mut self, before: &Self) {
         self.step = before.step;

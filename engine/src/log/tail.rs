@@ -38,6 +38,8 @@ pub(super) struct Tail {
     arena_pos: u64,
     /// What the arena will begin with when it is next used: the bytes of the last, partly filled block.
     partial: Bytes,
+    /// The part of the file that is only there: zeroes stand for it here, until [`Tail::fill`].
+    absent: Range<u64>,
     /// Where in the arena the bytes begin that are in no block yet.
     fresh: usize,
     /// Up to where in the arena the bytes have been given to the journal.
@@ -82,6 +84,16 @@ impl Block {
         self.bytes.len() + self.more.iter().map(Bytes::len).sum::<usize>()
     }
 
+    /// Puts in what it begins with.
+    fn fill(&mut self, front: &[u8], cache: &Cache) {
+        let len = self.bytes.len();
+        let mut room = cache.room(len, len);
+        room.extend_from_slice(front);
+        room.extend_from_slice(&self.bytes[front.len()..]);
+        self.bytes = room.split_to(len).freeze();
+        cache.give_back(room);
+    }
+
     /// Bytes of batches that no earlier block had.
     pub(super) fn fresh_bytes(&self) -> usize {
         self.fresh.len() + self.rest.len()
@@ -89,16 +101,16 @@ impl Block {
 }
 
 impl Tail {
-    /// A tail that goes on at byte `size` of the segment, whose last partly filled block holds `partial`.
-    pub(super) fn new(segment: Offset, size: u64, partial: &[u8], next_offset: Offset) -> Self {
-        let in_block = size % BLOCK;
-        assert_eq!(partial.len() as u64, in_block, "the partial block ends where the segment ends");
+    /// A tail that goes on at byte `size` of the segment, whose last, partly filled block is in the file.
+    pub(super) fn new(segment: Offset, size: u64, next_offset: Offset) -> Self {
+        static ZEROES: [u8; BLOCK as usize] = [0; BLOCK as usize];
+        let arena_pos = size - size % BLOCK;
         Self {
             segment,
             arena: BytesMut::new(),
-            arena_pos: size - in_block,
-            // A copy, so that a log at rest does not hold all that was read.
-            partial: Bytes::copy_from_slice(partial),
+            arena_pos,
+            partial: Bytes::from_static(&ZEROES[..(size - arena_pos) as usize]),
+            absent: arena_pos..size,
             fresh: 0,
             journaled: 0,
             fresh_offsets: next_offset..next_offset,
@@ -106,6 +118,37 @@ impl Tail {
             ready_bytes: 0,
             arena_bytes: 0,
         }
+    }
+
+    /// Up to where in the file the next block lacks what is only there.
+    pub(super) fn absent_to(&self) -> Option<u64> {
+        (!self.absent.is_empty()).then_some(self.absent.end)
+    }
+
+    /// Puts in what was only in the file, wherever it has got to: batches that came since lie behind it.
+    pub(super) fn fill(&mut self, absent: &[u8], cache: &Cache) {
+        let Range { start: pos, end } = std::mem::take(&mut self.absent);
+        assert_eq!(absent.len() as u64, end - pos, "all that was absent");
+        for block in self.ready.iter_mut().filter(|block| block.pos == pos) {
+            block.fill(absent, cache);
+        }
+        if self.arena_pos != pos {
+            return;
+        }
+        match self.arena.get_mut(..absent.len()) {
+            Some(front) => front.copy_from_slice(absent),
+            None => self.partial = [absent, &self.partial[absent.len()..]].concat().into(),
+        }
+    }
+
+    /// Whether all that was placed has been written, and the bytes of the last block are here.
+    pub(super) fn is_idle(&self) -> bool {
+        self.arena.is_empty() && self.ready.is_empty() && self.absent.is_empty()
+    }
+
+    /// The bytes of the last, partly filled block, of a tail that is idle.
+    pub(super) fn partial(&self) -> &[u8] {
+        &self.partial
     }
 
     /// Copies a batch in and gives it back for stamping. `offsets` are those its records will have.

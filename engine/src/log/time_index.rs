@@ -39,6 +39,11 @@ impl TimeIndex {
         }
     }
 
+    /// Gives up memory for more.
+    pub(super) fn shrink(&mut self) {
+        self.entries.shrink_to_fit();
+    }
+
     /// Entries.
     pub(super) fn len(&self) -> usize {
         self.entries.len()

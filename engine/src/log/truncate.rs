@@ -11,12 +11,10 @@ use super::scan::{Scan, last_block};
 use super::sealing::{Keep, LogStart};
 use super::segment::Segment;
 use super::space::Prepared;
-use super::tail::Tail;
-use super::{Log, Offset};
+use super::{Log, Offset, resting};
 use crate::io::{FileMode, is_no_space};
 #[cfg(ringlog_plant)]
 use crate::plant::{self, Plant};
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 
@@ -367,8 +365,8 @@ impl Log {
             let mut state = self.0.state.borrow_mut();
             marks.check();
             state.marks = marks;
-            state.tails = VecDeque::from([Tail::new(segment.base, segment.size, partial, marks.log_end)]);
             state.segments.insert(segment.base, segment);
+            state.rest_at(resting::checksum(partial));
             #[cfg(ringlog_plant)]
             let producers = match plant::is(Plant::KeepTheProducersOfWhatIsCut) {
                 true => std::mem::take(&mut state.producers),

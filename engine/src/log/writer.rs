@@ -24,6 +24,8 @@ enum Step {
     MarkGaps,
     /// The segment has no file yet.
     Create(Offset),
+    /// The next block begins with bytes that only the file has, up to here.
+    ReadBack(Offset, File, u64),
     /// The next block reaches past the prepared space, or more is just being allocated.
     Prepare(Offset, u64),
     /// A segment has been left and is wholly written.
@@ -66,6 +68,7 @@ impl Log {
                 // What is rare is kept out of a task that is made for nearly every batch.
                 Step::MarkGaps => Box::pin(self.mark_gaps()).await,
                 Step::Create(base) => Box::pin(self.create_segment_file(base)).await,
+                Step::ReadBack(base, file, end) => Box::pin(self.read_back(base, &file, end)).await,
                 Step::Prepare(base, needed) => Box::pin(self.prepare_now(base, needed)).await,
                 Step::Leave(base) => {
                     self.seal_later(base);
@@ -92,7 +95,10 @@ impl Log {
             return Step::Rest;
         }
         let tails = state.tails.len();
-        let tail = state.tails.front_mut().expect("the active segment has a tail");
+        let Some(tail) = state.tails.front_mut() else {
+            state.writer_runs = false;
+            return Step::Rest;
+        };
         let segment = state.segments.get_mut(&tail.segment).expect("a tail belongs to a segment");
         let Some(end) = tail.next_block_end() else {
             if tails > 1 {
@@ -112,6 +118,9 @@ impl Log {
             return Step::MarkGaps;
         }
         let Some(file) = segment.blocks.clone() else { return Step::Create(segment.base) };
+        if let Some(end) = tail.absent_to() {
+            return Step::ReadBack(segment.base, file, end);
+        }
         if segment.prepared.is_growing() || !segment.prepared.holds(end) {
             return Step::Prepare(segment.base, end);
         }

@@ -27,6 +27,7 @@ use ringlog_engine::shard::{Shard, ShardId};
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 use work::{Work, joined, leader};
 
 const DIR: DirId = DirId(0);
@@ -68,6 +69,7 @@ fn every_planted_bug_is_found() {
         (Plant::ReuseTheJournalEarly, 100),
         (Plant::ReplayOverATruncation, 1000),
         (Plant::CheckpointPastTheFile, 500),
+        (Plant::WakeWithoutReadingBack, 100),
     ];
     planted::every_bug_is_found(planted, |seed| World::new(seed).run(&mut Tally::default()));
 }
@@ -358,8 +360,11 @@ fn spawn(shard: &Shard, at_work: &Watch<i32>, task: impl Future<Output = ()> + '
     });
 }
 
+/// So short that logs rest between two batches now and then.
+const REST_AFTER: Duration = Duration::from_millis(10);
+
 async fn open_all(shard: &Shard, books: &Books, plan: &Plan) -> Result<(Vec<Log>, Journal), OpenError> {
-    let cache = Cache::new(64 * 1024);
+    let cache = Cache::new(64 * 1024).with_rest_after(REST_AFTER);
     let mut logs = Vec::new();
     let synced = shard.io().sync_dir(DIR, "/data".into()).await;
     let failed = |doing| move |error| OpenError::Io { doing, path: "/data".into(), error };

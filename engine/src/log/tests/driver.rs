@@ -215,7 +215,9 @@ impl Driver for FileDriver {
         for (token, op) in held {
             self.submit(token, op);
         }
-        if let (Wait::Until(at), true) = (wait, self.ready.is_empty()) {
+        // For a dead process no time passes: what looks again and again at a log that never goes on would keep it turning.
+        let dead = self.control.borrow().operations_left == Some(0);
+        if let (Wait::Until(at), true, false) = (wait, self.ready.is_empty(), dead) {
             let mut control = self.control.borrow_mut();
             let nanos = at.as_nanos().max(control.now);
             control.wall += ((nanos - control.now) / 1_000_000) as i64;
