@@ -2,8 +2,11 @@
 //! and goes home when its bytes are dropped, on whatever thread.
 //!
 //! ```text
-//!   kernel ──fills──▶ lend() ──Bytes──▶ dropped anywhere ──▶ returned list ──take_back()──▶ kernel
+//!   kernel ──fills──▶ lend() ──Bytes──▶ dropped anywhere ──▶ returned list ──take_back()──▶ kernel, or spare
 //! ```
+//!
+//! The kernel takes them in the order in which it got them. It has only as many as have been needed at a time, and the next it gets is
+//! the one that came back last: so what is received lies in memory that the processor still has in its cache.
 #![expect(unsafe_code, reason = "memory shared with the kernel")]
 
 use super::Notifier;
@@ -26,9 +29,16 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// Up to this many received bytes are copied out, so that small requests that wait long do not hold buffers.
 const COPY_BYTES_MAX: usize = 512;
 
+/// Buffers that the kernel has, at first: what they hold fits into a processor's own cache.
+const READY_LEAST: u16 = 16;
+
 /// The buffers of one shard.
 pub(super) struct Lender {
     memory: Arc<Memory>,
+    /// Buffers that nobody has; the last came back last.
+    spare: Vec<u16>,
+    /// Buffers that the kernel should have.
+    ready: u16,
     /// Entries given to the kernel so far.
     tail: u16,
     /// Buffers the kernel has and nobody is known to have got.
@@ -60,10 +70,9 @@ impl Lender {
         // SAFETY: the ring of buffers is as long as told, aligned to a page, and outlives the ring: `UringDriver` closes its
         // ring before it drops its lender.
         unsafe { ring.submitter().register_buf_ring_with_flags(at, count, RECV_GROUP, 0)? };
-        let mut lender = Self { memory, tail: 0, free: 0 };
-        for buffer in 0..count {
-            lender.provide(buffer);
-        }
+        let spare = (0..count).rev().collect();
+        let mut lender = Self { memory, spare, ready: READY_LEAST.min(count), tail: 0, free: 0 };
+        lender.make_ready();
         Ok(lender)
     }
 
@@ -84,14 +93,23 @@ impl Lender {
         self.free
     }
 
-    /// Gives the buffers that came back to the kernel.
-    pub(super) fn take_back(&mut self) {
-        let returned = std::mem::take(&mut *self.memory.returned());
-        if !returned.is_empty() {
+    /// Takes the buffers that came back, and gives the kernel what it should have: from now on so many more, which were missing.
+    pub(super) fn take_back(&mut self, missing: usize) {
+        let missing = u16::try_from(missing).unwrap_or(u16::MAX);
+        self.ready = self.ready.saturating_add(missing).min(self.memory.count);
+        let before = self.spare.len();
+        self.spare.append(&mut self.memory.returned());
+        if self.spare.len() > before {
             self.memory.starved.store(false, Ordering::SeqCst);
         }
-        for buffer in &returned {
-            self.provide(*buffer);
+        self.make_ready();
+    }
+
+    fn make_ready(&mut self) {
+        while self.free < self.ready
+            && let Some(buffer) = self.spare.pop()
+        {
+            self.provide(buffer);
         }
     }
 

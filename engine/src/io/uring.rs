@@ -306,7 +306,7 @@ impl UringDriver {
 
     /// Gives returned buffers to the kernel, and begins again as many receives that had none: of thousands, all the others would find none.
     fn feed(&mut self) {
-        self.lender.take_back();
+        self.lender.take_back(self.starved.len());
         for _ in 0..self.lender.free() {
             let Some(id) = self.starved.pop_front() else { return };
             if self.ops[id as usize].is_some() {
