@@ -13,6 +13,7 @@
 //!   over a newer one.
 //! - What is little goes to the shard's *journal* instead, if it has one, in one write with that of other logs, and to the log's file
 //!   later ([`journal`]): `written` and `durable` may then pass what the file holds.
+//! - A log to which nothing comes for a while *rests*, without a tail buffer ([`resting`]): so is each when it has been opened.
 //! - The *syncer* exists while somebody waits for the durable mark. A sync covers what was written when it was submitted;
 //!   writes go on meanwhile, for the next one.
 //!
@@ -20,7 +21,7 @@
 //! one copy of 16 KiB into the tail buffer (1 us), a lookup of the producer, at most two index entries. Per *write*, shared by
 //! all batches that came since the last: one arena of its size, up to 4,095 bytes of the last block copied, one ring
 //! operation, one task started and woken once. Per *sync*: the same again, and a sync operation shared by all logs of
-//! the device. Nothing is allocated per record, and an idle log has no task, no timer and no arena.
+//! the device. Nothing is allocated per record, and a log at rest has no task, no timer and no arena.
 //!
 //! Files are as Kafka keeps them: `<base offset>.log`, `.index`, `.timeindex`, `<offset>.snapshot`, `leader-epoch-checkpoint`;
 //! and ringlog's own checkpoint, which bounds recovery.
