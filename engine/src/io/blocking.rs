@@ -90,18 +90,20 @@ pub(super) fn read_resident(file: &File, pos: u64, len: usize) -> Option<Bytes> 
 /// after the other: what a producer writes waits behind what was asked for.
 const PIECE: usize = 256 * 1024;
 
-/// Has the kernel begin to bring a piece and the next one into the page cache.
-fn begin_to_fetch(file: &File, pos: u64) {
+/// Has the kernel begin to bring a piece and the next one into the page cache; of a file of which nothing may be brought that was not asked for
+/// no further than to `end`.
+fn begin_to_fetch(file: &File, pos: u64, end: u64) {
+    let pieces = 2 * PIECE as u64;
+    let len = if file.mode() == FileMode::CachedOnce { pieces.min(end - pos) } else { pieces };
     // Where that is not understood who reads waits for each piece.
-    let _ =
-        rustix::fs::fadvise(fd(file), pos, NonZeroU64::new(2 * PIECE as u64), rustix::fs::Advice::WillNeed);
+    let _ = rustix::fs::fadvise(fd(file), pos, NonZeroU64::new(len), rustix::fs::Advice::WillNeed);
 }
 
 /// Brings a range of a file into the page cache.
 pub(super) fn prefetch(file: &File, mut pos: u64, end: u64) -> io::Result<u64> {
     let mut scratch = vec![0; PIECE];
     while pos < end {
-        begin_to_fetch(file, pos);
+        begin_to_fetch(file, pos, end);
         let want = scratch.len().min(usize::try_from(end - pos).unwrap_or(usize::MAX));
         let count = rustix::io::pread(fd(file), &mut scratch[..want], pos)?;
         if count == 0 {
@@ -176,14 +178,15 @@ fn write_all(file: &File, mut pos: u64, mut bytes: &[u8]) -> io::Result<u64> {
 }
 
 fn read(file: &File, pos: u64, len: usize) -> io::Result<Bytes> {
-    let in_pieces = file.mode() == FileMode::Cached && len > PIECE;
+    let in_pieces = file.mode() != FileMode::Blocks && len > PIECE;
+    let last = pos + len as u64;
     let mut buffer = aligned(len);
     while buffer.len() < len {
         let filled = buffer.len();
         let pos = pos + filled as u64;
         let mut end = len;
         if in_pieces {
-            begin_to_fetch(file, pos);
+            begin_to_fetch(file, pos, last);
             end = end.min(filled + PIECE);
         }
         buffer.resize(end, 0);

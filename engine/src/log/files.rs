@@ -117,10 +117,10 @@ impl Log {
     /// meets it.
     /// Also tells where that is.
     async fn rebuild_indexes(&self, base: Offset, size: u64) -> io::Result<Option<(Indexes, u64)>> {
-        let Some(file) = self.file_to_read(base).await? else { return Ok(None) };
+        let Some(source) = self.filed_source(base).await? else { return Ok(None) };
         let interval = self.0.state.borrow().config.index_interval_bytes;
         let mut segment = Segment::new(base, 0);
-        let mut scan = Scan::new(self.0.shard.io(), file, 0, size);
+        let mut scan = Scan::new(self.0.shard.io(), source, 0, size);
         let mut end = base;
         while let Some(header) = scan.peek().await? {
             let follows = self.is_in_place(&header, Some(end));

@@ -1,16 +1,15 @@
 //! Finding the batch that holds an offset in a segment: by the index, which is not trusted further than its batches bear it out.
 
 use super::error::ReadError;
-use super::scan::Scan;
+use super::scan::{Scan, Source};
 use super::{Gaps, Log, Offset};
 use crate::batch::Header;
-use crate::io::File;
 
 /// A batch found in a segment, and the scan that stands before it.
 pub(super) struct Located {
     pub(super) scan: Scan,
     pub(super) header: Header,
-    pub(super) file: File,
+    pub(super) source: Source,
     /// Where the segment's written bytes end.
     pub(super) size: u64,
 }
@@ -52,16 +51,17 @@ impl Log {
 
     async fn look(&self, base: Offset, from: Offset) -> Result<Option<Look>, ReadError> {
         let io_error = |error| ReadError::Io { file: self.log_path(base), error };
-        let Some(file) = self.file_to_read(base).await.map_err(io_error)? else { return Ok(None) };
+        self.filed_from(from).await;
+        let Some(source) = self.source(base).await.map_err(io_error)? else { return Ok(None) };
         let (entry, size) = {
             let state = self.0.state.borrow();
             let Some(segment) = state.segments.get(&base) else { return Ok(None) };
             let Some(indexes) = segment.indexes.as_ref() else { return Ok(Some(Look::NotLoaded)) };
             (indexes.offsets.entry_before(from), segment.written_size)
         };
-        let start = entry.map_or(0, |(_, pos)| u64::from(pos));
+        let start = entry.map_or(0, |(_, pos)| pos);
         let mut expected = if entry.is_none() { Some(base) } else { None };
-        let mut scan = Scan::near(self.0.shard.io(), file.clone(), start, size);
+        let mut scan = Scan::near(self.0.shard.io(), source.clone(), start, size);
         loop {
             let pos = scan.pos();
             if pos >= size {
@@ -76,7 +76,7 @@ impl Log {
                 return Ok(Some(if by_index.is_some() { Look::IndexOrBatch(pos) } else { Look::Batch(pos) }));
             };
             if header.last_offset() >= from {
-                return Ok(Some(Look::Found(Located { scan, header, file, size })));
+                return Ok(Some(Look::Found(Located { scan, header, source, size })));
             }
             expected = Some(header.next_offset());
             scan.skip(&header);

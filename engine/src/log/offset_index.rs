@@ -63,11 +63,11 @@ impl OffsetIndex {
     }
 
     /// The last entry at or before this offset: the last offset of a batch, and where that begins.
-    pub(super) fn entry_before(&self, offset: Offset) -> Option<(Offset, u32)> {
+    pub(super) fn entry_before(&self, offset: Offset) -> Option<(Offset, u64)> {
         let relative = offset - self.base;
         let after = self.entries.partition_point(|entry| i64::from(entry.relative) <= relative);
         let entry = self.entries[..after].last()?;
-        Some((self.base + i64::from(entry.relative), entry.pos))
+        Some((self.base + i64::from(entry.relative), u64::from(entry.pos)))
     }
 
     /// The last start of a batch that is known at or before this position.

@@ -3,7 +3,7 @@
 use super::cache::Chunk;
 use super::error::ReadError;
 use super::locating::Located;
-use super::scan::read_at;
+use super::scan::Source;
 use super::{Gaps, Log, Marks, Offset};
 use crate::batch::Header;
 use crate::io::{File, FileMode, is_of_device};
@@ -37,9 +37,9 @@ pub struct ReadParts {
 pub enum ReadPart {
     /// In memory.
     Bytes(Bytes),
-    /// In a sealed segment, to be sent from there.
+    /// In a segment, where it is settled, to be sent from there.
     File {
-        /// Open in [`FileMode::Cached`].
+        /// Open to be read through the page cache.
         file: File,
         /// Where they begin.
         pos: u64,
@@ -77,7 +77,7 @@ impl Log {
         self.read_from(from, limit, Files::Read).await
     }
 
-    /// As [`Log::read`], but bytes of sealed segments may be returned as a place in a file, to be sent without being copied.
+    /// As [`Log::read`], but bytes of segments may be returned as a place in a file, to be sent without being copied.
     pub async fn read_with_files(&self, from: Offset, limit: ReadLimit) -> Result<ReadParts, ReadError> {
         self.read_from(from, limit, Files::Send).await
     }
@@ -116,7 +116,7 @@ impl Log {
     }
 
     /// Sees that this offset is in the log's file, and tells up to where all is. A log that has failed lacks what only the journal has.
-    async fn filed_from(&self, offset: Offset) -> Offset {
+    pub(super) async fn filed_from(&self, offset: Offset) -> Offset {
         if self.0.state.borrow().filed <= offset {
             let written = self.marks().written;
             let _ = self.wait_filed(written).await;
@@ -283,7 +283,7 @@ impl Log {
         files: Files,
     ) -> Result<ReadParts, ReadError> {
         let corrupt = |pos: u64| ReadError::Corrupt { file: self.log_path(base), pos, offset: from };
-        let Some(Located { scan, header: first, file, size }) = self.locate(base, from).await? else {
+        let Some(Located { scan, header: first, source, size }) = self.locate(base, from).await? else {
             return Ok(ReadParts::default());
         };
         if first.base_offset >= limit.up_to {
@@ -299,13 +299,16 @@ impl Log {
         }
         let wanted = limit.bytes_max.max(len).min((size - pos) as usize);
         // A send from a file takes several system calls of its own: for a little, one more copy is cheaper.
-        if files == Files::Send && wanted > SMALL_READ_BYTES && self.may_be_sent(base, &file, limit.up_to) {
-            let (len, end) = self.whole_batches(base, pos, &first, wanted, size);
-            if self.is_verified(base, pos..pos + len as u64) {
-                return Ok(ReadParts { parts: vec![ReadPart::File { file, pos, len }], bytes: len, end });
+        if files == Files::Send && wanted > SMALL_READ_BYTES {
+            let (len, end) = self.whole_batches(base, pos, &first, wanted, limit.up_to);
+            let range = pos..pos + len as u64;
+            if let Some(file) = source.cached(range.end).filter(|_| self.is_verified(base, range)) {
+                let part = ReadPart::File { file: file.clone(), pos, len };
+                return Ok(ReadParts { parts: vec![part], bytes: len, end });
             }
         }
-        let bytes = read_at(self.0.shard.io(), &file, pos, wanted).await;
+        let wanted = len.max((source.end_of_read(pos, wanted) - pos) as usize);
+        let bytes = source.read(self.0.shard.io(), pos, wanted).await;
         let bytes = bytes.map_err(|error| ReadError::Io { file: self.log_path(base), error })?;
         let verified = self.verified_len(base, pos, &bytes);
         if verified == 0 {
@@ -319,36 +322,34 @@ impl Log {
         Ok(parts)
     }
 
-    /// How many of `wanted` bytes of a sealed segment from `pos` on, where a batch begins, are whole batches, and an offset behind them, as the
-    /// index knows it: no other header has to be read.
+    /// How many of `wanted` bytes of a segment from `pos` on, where a batch begins, are whole batches that are settled and lie before `up_to`, and
+    /// an offset behind them, as the index knows it: no other header has to be read. One batch at least.
     fn whole_batches(
         &self,
         base: Offset,
         pos: u64,
         first: &Header,
         wanted: usize,
-        size: u64,
+        up_to: Offset,
     ) -> (usize, Offset) {
         let state = self.0.state.borrow();
-        if pos + wanted as u64 >= size {
-            let next = state.segments.range(base + 1..).next().map(|(next, _)| *next);
-            return ((size - pos) as usize, next.unwrap_or(state.marks.log_end));
+        let one = (first.total_len(), first.next_offset());
+        let Some(segment) = state.segments.get(&base) else { return one };
+        let next = state.segments.range(base + 1..).next().map(|(next, _)| *next);
+        let stop = segment.settled().min(pos + wanted as u64);
+        if segment.sealed && stop == segment.written_size && next.is_some_and(|next| next <= up_to) {
+            return ((stop - pos) as usize, next.expect("just seen"));
         }
-        let indexes = state.segments.get(&base).and_then(|segment| segment.indexes.as_ref());
-        let behind = indexes.and_then(|indexes| indexes.offsets.entry_before_pos(pos + wanted as u64));
         // What lies before a batch lies before its last offset, too: the index has no other of it.
+        let behind = segment.indexes.as_ref().and_then(|indexes| {
+            let by_pos = indexes.offsets.entry_before_pos(stop)?;
+            let by_offset = indexes.offsets.entry_before(up_to)?;
+            Some(by_pos.min(by_offset))
+        });
         match behind.filter(|(_, start)| *start >= pos + first.total_len() as u64) {
             Some((last, start)) => ((start - pos) as usize, last),
-            None => (first.total_len(), first.next_offset()),
+            None => one,
         }
-    }
-
-    /// Whether a sealed segment's bytes all lie below `up_to`, in a file that a socket can be filled from.
-    fn may_be_sent(&self, base: Offset, file: &File, up_to: Offset) -> bool {
-        let state = self.0.state.borrow();
-        let sealed = state.segments.get(&base).is_some_and(|segment| segment.sealed);
-        let next = state.segments.range(base + 1..).next().map(|(next, _)| *next);
-        sealed && file.mode() == FileMode::Cached && next.is_some_and(|next| next <= up_to)
     }
 
     /// The segment that would hold this offset.
@@ -363,32 +364,37 @@ impl Log {
         state.segments.range(base + 1..).next().map(|(next, _)| *next)
     }
 
-    /// The handle to read a segment by: that of its writes until it is sealed, since a file that is written past the page
-    /// cache must not be read through it.
-    pub(super) async fn file_to_read(&self, base: Offset) -> io::Result<Option<File>> {
-        let sealed = {
-            let state = self.0.state.borrow();
-            let Some(segment) = state.segments.get(&base) else { return Ok(None) };
-            if let Some(file) = segment.cached.clone() {
-                return Ok(Some(file));
-            }
-            segment.sealed
-        };
-        if !sealed {
-            // The file may lack what the journal has. In a log that has failed it stays so, and what it does have can be read.
-            let written = self.marks().written;
-            let _ = self.wait_filed(written).await;
-            let state = self.0.state.borrow();
-            let Some(segment) = state.segments.get(&base) else { return Ok(None) };
-            if !segment.sealed {
-                return Ok(segment.blocks.clone());
+    /// What to read a segment from; `None` if it has gone, or has no file yet. The file may lack what the journal has.
+    pub(super) async fn source(&self, base: Offset) -> io::Result<Option<Source>> {
+        loop {
+            let sealed = {
+                let state = self.0.state.borrow();
+                let Some(segment) = state.segments.get(&base) else { return Ok(None) };
+                if let Some(source) = segment.source() {
+                    return Ok(Some(source));
+                }
+                if !segment.sealed && segment.blocks.is_none() {
+                    return Ok(None);
+                }
+                segment.sealed
+            };
+            // Before it is sealed no read may bring more than it asks for: that is not settled yet.
+            let mode = if sealed { FileMode::Cached } else { FileMode::CachedOnce };
+            let (file, _) = self.0.shard.io().open(self.0.place.dir, self.log_path(base), mode).await?;
+            let mut state = self.0.state.borrow_mut();
+            let Some(segment) = state.segments.get_mut(&base) else { return Ok(None) };
+            if segment.sealed == sealed {
+                segment.cached.get_or_insert(file);
             }
         }
-        let (file, _) =
-            self.0.shard.io().open(self.0.place.dir, self.log_path(base), FileMode::Cached).await?;
-        let mut state = self.0.state.borrow_mut();
-        let Some(segment) = state.segments.get_mut(&base) else { return Ok(None) };
-        Ok(Some(segment.cached.get_or_insert(file).clone()))
+    }
+
+    /// The same, once the file has all that is written. In a log that has failed it may lack some, and what it does have can be read.
+    pub(super) async fn filed_source(&self, base: Offset) -> io::Result<Option<Source>> {
+        if self.0.state.borrow().segments.get(&base).is_some_and(|segment| !segment.sealed) {
+            let _ = self.wait_filed(self.marks().written).await;
+        }
+        self.source(base).await
     }
 }
 

@@ -124,9 +124,9 @@ impl Log {
         }
         let _reading = self.0.reading.take(1).await;
         let io_error = |error| ReadError::Io { file: self.log_path(base), error };
-        let Some(file) = self.file_to_read(base).await.map_err(io_error)? else { return Ok(None) };
+        let Some(source) = self.filed_source(base).await.map_err(io_error)? else { return Ok(None) };
         let size = self.0.state.borrow().segments.get(&base).map_or(0, |segment| segment.size);
-        let first = Scan::near(self.0.shard.io(), file, 0, size).peek().await.map_err(io_error)?;
+        let first = Scan::near(self.0.shard.io(), source, 0, size).peek().await.map_err(io_error)?;
         let first = first.map(|header| header.max_timestamp);
         if let Some(segment) = self.0.state.borrow_mut().segments.get_mut(&base) {
             segment.first_timestamp = first;

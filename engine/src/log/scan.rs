@@ -6,10 +6,54 @@ use crate::limits::{BATCH_BYTES_MAX, BLOCK, SCAN_BYTES};
 use bytes::{Buf, Bytes, BytesMut};
 use std::io;
 
+/// What a segment is read from.
+#[derive(Clone)]
+pub(super) struct Source {
+    /// The handle by which all of it can be read.
+    file: File,
+    /// One that reads through the page cache, and up to where it may.
+    settled: Option<(File, u64)>,
+}
+
+impl Source {
+    /// A segment that is being written: what is settled is read through the page cache, the rest past it.
+    pub(super) fn unsealed(blocks: File, cached: File, settled: u64) -> Self {
+        Self { file: blocks, settled: Some((cached, settled)) }
+    }
+
+    /// Reads up to `len` bytes. Short only at the end of the file.
+    pub(super) async fn read(&self, io: &Io, pos: u64, len: usize) -> io::Result<Bytes> {
+        read_at(io, self.cached(pos + len as u64).unwrap_or(&self.file), pos, len).await
+    }
+
+    /// The handle by which what lies before this position can be sent from the page cache, if it may lie there.
+    pub(super) fn cached(&self, end: u64) -> Option<&File> {
+        match &self.settled {
+            Some((cached, settled)) => (end <= *settled).then_some(cached),
+            None => (self.file.mode() != FileMode::Blocks).then_some(&self.file),
+        }
+    }
+
+    /// Up to where a read from `pos` of so many bytes goes best: not from the one handle's part into the other's.
+    pub(super) fn end_of_read(&self, pos: u64, len: usize) -> u64 {
+        let end = pos + len as u64;
+        match self.settled {
+            Some((_, settled)) if pos < settled => end.min(settled),
+            _ => end,
+        }
+    }
+}
+
+impl From<File> for Source {
+    fn from(file: File) -> Self {
+        Self { file, settled: None }
+    }
+}
+
 /// Batches of one file, one after another.
 pub(super) struct Scan {
     io: Io,
-    file: File,
+    source: Source,
     /// The file position of the next batch.
     pos: u64,
     /// Batches end here at the latest.
@@ -30,14 +74,15 @@ pub(super) struct Found {
 
 impl Scan {
     /// A scan of the batches between two positions; the first must be a batch's.
-    pub(super) fn new(io: &Io, file: File, pos: u64, end: u64) -> Self {
+    pub(super) fn new(io: &Io, source: impl Into<Source>, pos: u64, end: u64) -> Self {
         let (read_bytes, read_bytes_max) = (FIRST_BYTES, SCAN_BYTES);
-        Self { io: io.clone(), file, pos, end, ahead: BytesMut::new(), read_bytes, read_bytes_max }
+        let source = source.into();
+        Self { io: io.clone(), source, pos, end, ahead: BytesMut::new(), read_bytes, read_bytes_max }
     }
 
     /// The same, reading little at a time: what is looked for is near.
-    pub(super) fn near(io: &Io, file: File, pos: u64, end: u64) -> Self {
-        Self { read_bytes: NEAR_BYTES, read_bytes_max: NEAR_BYTES, ..Self::new(io, file, pos, end) }
+    pub(super) fn near(io: &Io, source: impl Into<Source>, pos: u64, end: u64) -> Self {
+        Self { read_bytes: NEAR_BYTES, read_bytes_max: NEAR_BYTES, ..Self::new(io, source, pos, end) }
     }
 
     /// Where the next batch would begin.
@@ -88,7 +133,7 @@ impl Scan {
             let from = self.pos + self.ahead.len() as u64;
             let wanted = (len - self.ahead.len()).max(self.read_bytes);
             self.read_bytes = (2 * self.read_bytes).min(self.read_bytes_max);
-            let more = read_at(&self.io, &self.file, from, wanted).await?;
+            let more = self.source.read(&self.io, from, wanted).await?;
             if more.is_empty() {
                 return Ok(false);
             }

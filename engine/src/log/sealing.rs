@@ -93,16 +93,19 @@ impl Log {
         io.sync_dir(place.dir, place.path.clone())
             .await
             .map_err(|error| Some(("sync directory", place.path.clone(), error)))?;
-        {
+        let files: Vec<_> = {
             let mut state = self.0.state.borrow_mut();
-            if let Some(segment) = state.segments.get_mut(&base) {
+            let segment = state.segments.get_mut(&base);
+            segment.map_or_else(Vec::new, |segment| {
                 segment.sealed = true;
-                segment.blocks = None;
                 segment.prepared = super::space::Prepared::default();
-            }
+                segment.take_files().collect()
+            })
+        };
+        // The descriptors close with the last read that uses them.
+        for file in files {
+            io.close(file).await.map_err(|error| Some(("close", path.clone(), error)))?;
         }
-        // The descriptor closes with the last read that uses it.
-        io.close(file).await.map_err(|error| Some(("close", path.clone(), error)))?;
         let checkpointing = |error| Some(("write checkpoint of", place.path.clone(), error));
         let sealed = self.sum_up_sealed(end);
         #[cfg(ringlog_plant)]

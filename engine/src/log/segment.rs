@@ -4,6 +4,7 @@ use super::Offset;
 use super::append::NO_TIMESTAMP;
 use super::config::LogConfig;
 use super::offset_index::{OFFSET_ENTRY_BYTES, OffsetIndex};
+use super::scan::Source;
 use super::space::Prepared;
 use super::time_index::{TIME_ENTRY_BYTES, TimeIndex};
 use super::verifying::Verified;
@@ -20,7 +21,7 @@ pub(super) struct Segment {
     pub(super) written_size: u64,
     /// The handle writes go to; kept until the segment is sealed. `None` while the file is being created.
     pub(super) blocks: Option<File>,
-    /// The handle reads of a sealed segment go to; opened when first needed.
+    /// The handle to what is settled of it; opened when first needed.
     pub(super) cached: Option<File>,
     /// Space made ready ahead of the writes.
     pub(super) prepared: Prepared,
@@ -125,6 +126,24 @@ impl Segment {
         self.prepared.shrink();
     }
 
+    /// Up to where nobody writes its file any more, unless the log is cut: readers may have that in the page cache. Before the
+    /// segment is sealed it is a multiple of the largest page there is, since a page is read whole.
+    pub(super) fn settled(&self) -> u64 {
+        if self.sealed { self.written_size } else { self.written_size - self.written_size % PAGE_BYTES_MAX }
+    }
+
+    /// What to read it from, if the handles for that are open.
+    pub(super) fn source(&self) -> Option<Source> {
+        if self.sealed {
+            return self.cached.clone().map(Source::from);
+        }
+        let blocks = self.blocks.clone()?;
+        match self.settled() {
+            0 => Some(blocks.into()),
+            settled => Some(Source::unsealed(blocks, self.cached.clone()?, settled)),
+        }
+    }
+
     /// Takes the handles to its file away.
     pub(super) fn take_files(&mut self) -> impl Iterator<Item = File> + use<> {
         self.blocks.take().into_iter().chain(self.cached.take())
@@ -159,6 +178,9 @@ impl Segment {
             || indexes.times.len() + 1 >= entries_max / TIME_ENTRY_BYTES
     }
 }
+
+/// The largest page of memory that Linux has (on arm64).
+const PAGE_BYTES_MAX: u64 = 64 << 10;
 
 /// What decides whether a batch still goes into a segment.
 pub(super) struct Incoming {

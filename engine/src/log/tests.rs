@@ -8,6 +8,7 @@ mod large;
 mod races;
 mod recovering;
 mod retention;
+mod settled;
 mod taken_over;
 mod world;
 

@@ -187,6 +187,8 @@ impl Log {
         if start >= self.marks().written {
             return Ok(None);
         }
+        // All of it is looked through.
+        let _ = self.wait_filed(self.marks().written).await;
         let Some(Located { mut scan, size, .. }) = self.locate(base, start).await? else { return Ok(None) };
         let mut expected = None;
         while scan.pos() < size {

@@ -186,8 +186,8 @@ impl Log {
             let path = self.log_path(before);
             let io_error = |error| ReadError::Io { file: path.clone(), error };
             let size = self.0.state.borrow().segments[&before].size;
-            let Some(file) = self.file_to_read(before).await.map_err(io_error)? else { continue };
-            let mut scan = Scan::new(io, file, 0, size);
+            let Some(source) = self.filed_source(before).await.map_err(io_error)? else { continue };
+            let mut scan = Scan::new(io, source, 0, size);
             while let Some(header) = scan.peek().await.map_err(io_error)? {
                 if header.has_producer_id() {
                     producers.apply(&header, now);
@@ -215,8 +215,8 @@ impl Log {
         let io_error = |error| ReadError::Io { file: path.clone(), error };
         let mut segment = Segment::new(base, created);
         let mut end = base;
-        if let Some(file) = self.file_to_read(base).await.map_err(io_error)? {
-            let mut scan = Scan::new(io, file, 0, size);
+        if let Some(source) = self.filed_source(base).await.map_err(io_error)? {
+            let mut scan = Scan::new(io, source, 0, size);
             while scan.pos() < size {
                 let header = scan.peek().await.map_err(io_error)?;
                 let Some(header) = header.filter(|header| segment.may_hold(header, end)) else {

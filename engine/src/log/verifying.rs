@@ -60,8 +60,11 @@ impl Log {
             end += len;
         }
         let mut state = self.0.state.borrow_mut();
-        if let Some(segment) = state.segments.get_mut(&base).filter(|segment| segment.sealed) {
-            segment.verified.add(pos..pos + end as u64);
+        if let Some(segment) = state.segments.get_mut(&base) {
+            let settled = segment.settled().min(pos + end as u64);
+            if pos < settled {
+                segment.verified.add(pos..settled);
+            }
         }
         end
     }
@@ -112,8 +115,8 @@ impl Log {
         }
         let newest = last.map_or(NO_TIMESTAMP, |(timestamp, _)| timestamp);
         let io_error = |error| ReadError::Io { file: self.log_path(base), error };
-        let Some(handle) = self.file_to_read(base).await.map_err(io_error)? else { return Ok(true) };
-        let mut scan = Scan::near(self.0.shard.io(), handle, near, size);
+        let Some(source) = self.filed_source(base).await.map_err(io_error)? else { return Ok(true) };
+        let mut scan = Scan::near(self.0.shard.io(), source, near, size);
         while let Some(header) = scan.peek().await.map_err(io_error)? {
             if header.max_timestamp > newest && !header.is_emptied() {
                 return Ok(false);
@@ -132,14 +135,14 @@ impl Log {
     ) -> Result<bool, ReadError> {
         let file = self.log_path(base);
         let io_error = |error| ReadError::Io { file: file.clone(), error };
-        let Some(handle) = self.file_to_read(base).await.map_err(io_error)? else { return Ok(true) };
+        let Some(source) = self.filed_source(base).await.map_err(io_error)? else { return Ok(true) };
         let (near, size) = {
             let state = self.0.state.borrow();
             let Some(segment) = state.segments.get(&base) else { return Ok(true) };
             let Some(indexes) = segment.indexes.as_ref() else { return Ok(true) };
             (u64::from(indexes.offsets.lookup(offset)), segment.written_size)
         };
-        let mut scan = Scan::near(self.0.shard.io(), handle, near, size);
+        let mut scan = Scan::near(self.0.shard.io(), source, near, size);
         while let Some(header) = scan.peek().await.map_err(io_error)? {
             if header.last_offset() >= offset {
                 return Ok(header.base_offset <= offset && header.max_timestamp == timestamp);

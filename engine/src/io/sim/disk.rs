@@ -187,6 +187,12 @@ impl Disk {
                 if pos + len > size {
                     return Err(invalid("a block write lies within the file's size"));
                 }
+                if self.file(file).is_cached(pos, len) {
+                    panic!(
+                        "{}: what a reader has in the page cache is written past it",
+                        file.path().display()
+                    );
+                }
             }
         }
         self.sequence += 1;
@@ -199,7 +205,10 @@ impl Disk {
         if file.mode() == FileMode::Blocks && !(pos | len as u64).is_multiple_of(BLOCK) {
             return Err(invalid("a block read is aligned: position and length"));
         }
-        Ok(self.file(file).read(pos, len))
+        Ok(match file.mode() {
+            FileMode::Blocks => self.file(file).read(pos, len),
+            _ => self.file(file).read_cached(pos, len),
+        })
     }
 
     fn prepare(&mut self, file: &File, from: u64, to: u64, space: Space) -> io::Result<()> {

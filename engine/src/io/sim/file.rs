@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 /// File systems place data in blocks of this size; extents are converted and shared flushes judged by it.
 pub(super) const BLOCK: u64 = 4096;
 
+/// The page cache holds a file in pages of this size: the largest that Linux has.
+const PAGE: u64 = 64 << 10;
+
 /// What a device writes whole or not at all.
 const SECTOR: usize = 512;
 
@@ -21,6 +24,8 @@ pub(super) struct SimFile {
     /// in other blocks reads back as zeroes unless this very file was synced.
     established: BTreeSet<u64>,
     pending: Vec<Change>,
+    /// Pages that reads have brought into the page cache.
+    pages: BTreeSet<u64>,
 }
 
 struct Change {
@@ -97,6 +102,21 @@ impl SimFile {
         Bytes::copy_from_slice(&self.live[from..to])
     }
 
+    /// Reads through the page cache.
+    pub(super) fn read_cached(&mut self, pos: u64, len: usize) -> Bytes {
+        let bytes = self.read(pos, len);
+        if !bytes.is_empty() {
+            self.pages.extend(pos / PAGE..(pos + bytes.len() as u64).div_ceil(PAGE));
+        }
+        bytes
+    }
+
+    /// Whether some of what is about to be written past the page cache lies in it. Linux sees to it that no reader gets the old bytes then, but
+    /// the writer waits for that, and it is not to be relied upon where both happen at once.
+    pub(super) fn is_cached(&self, pos: u64, len: u64) -> bool {
+        self.pages.range(pos / PAGE..(pos + len).div_ceil(PAGE)).next().is_some()
+    }
+
     pub(super) fn write(&mut self, sequence: u64, pos: u64, bytes: Bytes, cached: bool) {
         let end = pos + bytes.len() as u64;
         if end > self.len() {
@@ -114,6 +134,7 @@ impl SimFile {
 
     pub(super) fn set_len(&mut self, sequence: u64, len: u64) {
         resize(&mut self.live, len);
+        self.pages.split_off(&(len / PAGE));
         self.pending.push(Change { sequence, what: What::Size(len) });
     }
 
@@ -221,6 +242,7 @@ impl SimFile {
             }
         }
         self.live = self.durable.clone();
+        self.pages.clear();
     }
 
     /// Bytes change by themselves, as on a bad disk.
