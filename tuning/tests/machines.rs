@@ -56,6 +56,7 @@ fn a_server_gets_everything_and_a_laptop_what_hinders() {
             "/sys/class/net/eth0/queues/tx-1/xps_cpus=0000000a",
             "net.ipv4.tcp_rmem=4096 131072 16777216",
             "net.ipv4.tcp_slow_start_after_idle=0",
+            "net.ipv4.tcp_congestion_control=cubic",
             "net.core.somaxconn=4096",
             "/sys/block/nvme0n1/queue/scheduler=none",
             "/sys/block/sda/queue/scheduler=mq-deadline",

@@ -53,6 +53,11 @@ pub(super) fn accepted(connection: OwnedFd) -> io::Result<(Socket, SocketAddr)> 
     sockopt::set_tcp_nodelay(&connection, true)?;
     let peer = rustix::net::getpeername(&connection)?.ok_or(io::ErrorKind::NotConnected)?;
     let peer = SocketAddr::try_from(peer)?;
+    if peer.ip().to_canonical().is_loopback() {
+        // There is nothing to be congested. Others than this one may pace what is sent (BBR does): a timer for each 64 KiB, and a reader that
+        // waits for it. Where it is not allowed what the host has chosen does.
+        let _ = sockopt::set_tcp_congestion(&connection, "reno");
+    }
     Ok((Socket::new(next_id(), Some(connection)), peer))
 }
 

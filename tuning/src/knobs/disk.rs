@@ -70,7 +70,7 @@ pub(super) const NR_REQUESTS: Knob = Knob {
 pub(super) const READ_AHEAD: Knob = Knob {
     name: "read-ahead",
     topic: Topic::Disk,
-    why: "A consumer behind reads sealed segments from end to end, in pieces of 256 KiB, the next one on its way while one is read. The broker asks for these itself, and for no more however large \
+    why: "A consumer behind reads segments from end to end, in pieces of 256 KiB, the next one on its way while one is read. The broker asks for these itself, and for no more however large \
           this number is, since writes wait behind them. Where this number and the device's largest request are both below 512 KiB, less is on its way. Writes and the newest records do not pass here.",
     checked: "`/sys/block/*/queue/read_ahead_kb`.",
     recommended: ["1,024 KiB and more", "1,024 KiB and more", "left as it is"],

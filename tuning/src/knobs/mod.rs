@@ -30,6 +30,7 @@ pub static KNOBS: &[Knob] = &[
     network::NIC_RINGS,
     network::NIC_COALESCING,
     network::TCP_BUFFERS,
+    network::CONGESTION_CONTROL,
     network::SOMAXCONN,
     disk::SCHEDULER,
     disk::NR_REQUESTS,

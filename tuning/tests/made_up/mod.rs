@@ -123,6 +123,7 @@ const FILES: &[(&str, &str)] = &[
     ("/proc/sys/net/ipv4/tcp_wmem", "4096\t16384\t67108864\n"),
     ("/proc/sys/net/ipv4/tcp_moderate_rcvbuf", "1\n"),
     ("/proc/sys/net/ipv4/tcp_slow_start_after_idle", "1\n"),
+    ("/proc/sys/net/ipv4/tcp_congestion_control", "bbr\n"),
     ("/proc/sys/net/ipv4/tcp_max_syn_backlog", "4096\n"),
     ("/sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never\n"),
     ("/sys/kernel/mm/transparent_hugepage/defrag", "always defer defer+madvise [madvise] never\n"),
