@@ -11,10 +11,11 @@ use super::scan::{Scan, last_block};
 use super::sealing::{Keep, LogStart};
 use super::segment::Segment;
 use super::space::Prepared;
-use super::{Log, Offset, resting};
+use super::{Log, Offset, READERS_MAX, resting};
 use crate::io::{FileMode, is_no_space};
 #[cfg(ringlog_plant)]
 use crate::plant::{self, Plant};
+use crate::shard::sync::Permit;
 use std::fmt;
 use std::io;
 
@@ -80,6 +81,7 @@ impl Log {
             let (checkpoint, segment, producers) =
                 self.sum_up_before(offset).await.map_err(TruncateError::Read)?;
             let end = checkpoint.offset;
+            let _nobody_reads = self.no_readers().await;
             let cut = self.cut_in_journal().await;
             self.judged(cut)?;
             let cut = self.cut_at(checkpoint, segment, producers).await;
@@ -103,6 +105,7 @@ impl Log {
         let _alone = self.0.changes.take(1).await;
         self.changing(async || {
             self.settle().await?;
+            let _nobody_reads = self.no_readers().await;
             let cut = self.cut_in_journal().await;
             self.judged(cut)?;
             let cleared = self.clear_and_start_at(offset).await;
@@ -151,6 +154,12 @@ impl Log {
         self.0.state.borrow_mut().changing = false;
         self.0.moved.notify();
         result
+    }
+
+    /// Waits until nobody reads files, and has who would wait: a read that is under way would bring into the page cache what is about to be
+    /// written anew.
+    async fn no_readers(&self) -> Permit {
+        self.0.reading.take(READERS_MAX).await
     }
 
     /// A change of the files that failed half way takes the log offline; recovery finishes it or undoes it.

@@ -15,7 +15,6 @@ const PLANTED: &[(Plant, u64)] = &[
     (Plant::KeepAnEpochWithoutRecords, 100),
     (Plant::BeginAnEpochAfterAGap, 1500),
     (Plant::TakeAnyGapForOneOfTheLeaders, 1500),
-    (Plant::RemoveWhereRecoveryBegins, 3000),
 ];
 
 #[test]

@@ -70,6 +70,7 @@ fn every_planted_bug_is_found() {
         (Plant::ReplayOverATruncation, 1000),
         (Plant::CheckpointPastTheFile, 500),
         (Plant::WakeWithoutReadingBack, 100),
+        (Plant::RemoveWhereRecoveryBegins, 2000),
     ];
     planted::every_bug_is_found(planted, |seed| World::new(seed).run(&mut Tally::default()));
 }

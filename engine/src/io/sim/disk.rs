@@ -499,6 +499,11 @@ impl Disk {
     fn end_process(&mut self) {
         self.open.clear();
         self.failed = false;
+        for node in self.nodes.values_mut() {
+            if let Node::File(file) = node {
+                file.has_no_readers();
+            }
+        }
     }
 
     fn forget_unreachable(&mut self) {

@@ -117,6 +117,11 @@ impl SimFile {
         self.pages.range(pos / PAGE..(pos + len).div_ceil(PAGE)).next().is_some()
     }
 
+    /// No read is under way any more: what the page cache has goes before it is written past it.
+    pub(super) fn has_no_readers(&mut self) {
+        self.pages.clear();
+    }
+
     pub(super) fn write(&mut self, sequence: u64, pos: u64, bytes: Bytes, cached: bool) {
         let end = pos + bytes.len() as u64;
         if end > self.len() {
@@ -242,7 +247,6 @@ impl SimFile {
             }
         }
         self.live = self.durable.clone();
-        self.pages.clear();
     }
 
     /// Bytes change by themselves, as on a bad disk.
