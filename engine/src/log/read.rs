@@ -302,7 +302,8 @@ impl Log {
         if files == Files::Send && wanted > SMALL_READ_BYTES {
             let (len, end) = self.whole_batches(base, pos, &first, wanted, limit.up_to);
             let range = pos..pos + len as u64;
-            if let Some(file) = source.cached(range.end).filter(|_| self.is_verified(base, range)) {
+            let may_be_sent = len > SMALL_READ_BYTES && self.is_verified(base, range.clone());
+            if let Some(file) = source.cached(range.end).filter(|_| may_be_sent) {
                 let part = ReadPart::File { file: file.clone(), pos, len };
                 return Ok(ReadParts { parts: vec![part], bytes: len, end });
             }
