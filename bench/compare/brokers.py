@@ -194,6 +194,7 @@ def machine():
         "cores": os.cpu_count(),
         "memory_gib": round(int(memory[1]) / 1024 / 1024),
         "java": java[0] if java else None,
+        "congestion_control": pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip(),
     }
 
 
