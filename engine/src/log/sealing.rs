@@ -93,17 +93,17 @@ impl Log {
         io.sync_dir(place.dir, place.path.clone())
             .await
             .map_err(|error| Some(("sync directory", place.path.clone(), error)))?;
-        let files: Vec<_> = {
+        let cached = {
             let mut state = self.0.state.borrow_mut();
-            let segment = state.segments.get_mut(&base);
-            segment.map_or_else(Vec::new, |segment| {
+            state.segments.get_mut(&base).and_then(|segment| {
                 segment.sealed = true;
+                segment.blocks = None;
                 segment.prepared = super::space::Prepared::default();
-                segment.take_files().collect()
+                segment.cached.take()
             })
         };
         // The descriptors close with the last read that uses them.
-        for file in files {
+        for file in cached.into_iter().chain([file]) {
             io.close(file).await.map_err(|error| Some(("close", path.clone(), error)))?;
         }
         let checkpointing = |error| Some(("write checkpoint of", place.path.clone(), error));
