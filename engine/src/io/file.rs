@@ -85,7 +85,7 @@ pub enum FileMode {
     /// Read only, through the page cache, any position: sealed segments, small files. A long read brings some of what follows.
     Cached,
     /// As `Cached`, but a read brings no more than it asks for: a log that is read from end to end in pieces, while others
-    /// wait for the same device.
+    /// wait for the same device; a segment of which only the front may lie in the page cache.
     CachedOnce,
     /// Read and write through the page cache, any position: checkpoints, indexes, metadata.
     CachedWrite,

@@ -302,8 +302,10 @@ impl Log {
         if files == Files::Send && wanted > SMALL_READ_BYTES {
             let (len, end) = self.whole_batches(base, pos, &first, wanted, limit.up_to);
             let range = pos..pos + len as u64;
-            let may_be_sent = len > SMALL_READ_BYTES && self.is_verified(base, range.clone());
-            if let Some(file) = source.cached(range.end).filter(|_| may_be_sent) {
+            if len > SMALL_READ_BYTES
+                && let Some(file) = source.cached(range.end)
+                && self.is_verified(base, range)
+            {
                 let part = ReadPart::File { file: file.clone(), pos, len };
                 return Ok(ReadParts { parts: vec![part], bytes: len, end });
             }
@@ -336,10 +338,12 @@ impl Log {
         let state = self.0.state.borrow();
         let one = (first.total_len(), first.next_offset());
         let Some(segment) = state.segments.get(&base) else { return one };
-        let next = state.segments.range(base + 1..).next().map(|(next, _)| *next);
         let stop = segment.settled().min(pos + wanted as u64);
-        if segment.sealed && stop == segment.written_size && next.is_some_and(|next| next <= up_to) {
-            return ((stop - pos) as usize, next.expect("just seen"));
+        if segment.sealed
+            && stop == segment.written_size
+            && let Some(next) = self.segment_after(base).filter(|next| *next <= up_to)
+        {
+            return ((stop - pos) as usize, next);
         }
         // What lies before a batch lies before its last offset, too: the index has no other of it.
         let behind = segment.indexes.as_ref().and_then(|indexes| {

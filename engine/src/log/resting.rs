@@ -202,20 +202,25 @@ mod tests {
         LogDir { dir: DIR, path: "/data/t-0".into() }
     }
 
-    /// A machine, and what a process has done with a log on it.
-    fn done<T: 'static>(test: impl AsyncFnOnce(Shard, Log) -> T + 'static) -> (Sim, MachineId, T) {
+    /// A machine, and what a process has done on it.
+    fn run<T: 'static>(test: impl AsyncFnOnce(Shard, Cache) -> T + 'static) -> (Sim, MachineId, T) {
         let mut sim = Sim::new(1);
         let machine = sim.add_machine();
         sim.add_disk(machine, DIR, "/data");
         let actor = sim.start(machine, ShardId(0));
         let shard = sim.shard(actor);
-        let told = sim.run(actor, async move {
-            let cache = Cache::new(1 << 20).with_rest_after(AFTER);
-            let (log, _) = Log::open(&shard, place(), LogConfig::default(), &cache).await.unwrap();
-            test(shard, log).await
-        });
+        let cache = Cache::new(1 << 20).with_rest_after(AFTER);
+        let told = sim.run(actor, async move { test(shard, cache).await });
         sim.kill(machine);
         (sim, machine, told)
+    }
+
+    /// The same, with a log.
+    fn done<T: 'static>(test: impl AsyncFnOnce(Shard, Log) -> T + 'static) -> (Sim, MachineId, T) {
+        run(async move |shard, cache| {
+            let (log, _) = Log::open(&shard, place(), LogConfig::default(), &cache).await.unwrap();
+            test(shard, log).await
+        })
     }
 
     /// A batch of one record with a value of so many bytes, in memory of its own.
@@ -340,13 +345,7 @@ mod tests {
 
     #[test]
     fn what_lies_in_the_journal_is_in_the_file_of_a_log_at_rest() {
-        let mut sim = Sim::new(1);
-        let machine = sim.add_machine();
-        sim.add_disk(machine, DIR, "/data");
-        let actor = sim.start(machine, ShardId(0));
-        let shard = sim.shard(actor);
-        let expected = sim.run(actor, async move {
-            let cache = Cache::new(1 << 20).with_rest_after(AFTER);
+        let (sim, machine, expected) = run(async move |shard, cache| {
             let journal = Journal::new(&shard, DIR, Path::new("/data"), JournalLimits::default());
             let id = LogId { topic: [1; 16], index: 0 };
             let left = LeftOf::default();
@@ -369,7 +368,6 @@ mod tests {
             std::mem::forget(journal);
             expected
         });
-        sim.kill(machine);
         assert!(sim.read_file(machine, DIR, Path::new(FILE)).unwrap().starts_with(&expected));
     }
 }

@@ -187,12 +187,11 @@ impl Disk {
                 if pos + len > size {
                     return Err(invalid("a block write lies within the file's size"));
                 }
-                if self.file(file).is_cached(pos, len) {
-                    panic!(
-                        "{}: what a reader has in the page cache is written past it",
-                        file.path().display()
-                    );
-                }
+                let path = file.path().display();
+                assert!(
+                    !self.file(file).is_cached(pos, len),
+                    "{path}: what a reader has in the page cache is written past it"
+                );
             }
         }
         self.sequence += 1;

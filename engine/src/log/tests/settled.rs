@@ -7,6 +7,13 @@ use crate::batch::Header;
 /// Bytes of a batch.
 const LEN: usize = 20_000;
 
+/// One that keeps little in memory.
+fn world() -> World {
+    let mut world = World::new();
+    world.cache_bytes = 256 << 10;
+    world
+}
+
 /// Appends so many batches of three records.
 async fn fill(log: &Log, world: &World, batches: usize) {
     for _ in 0..batches {
@@ -43,8 +50,7 @@ async fn read_all(log: &Log, up_to: Offset, bytes_max: usize) -> usize {
 
 #[test]
 fn what_is_settled_and_was_checked_is_sent_from_the_file() {
-    let mut world = World::new();
-    world.cache_bytes = 256 << 10;
+    let mut world = world();
     world.run(LogConfig::default(), async |log, world| {
         fill(&log, &world, 80).await;
         assert_eq!(world.segments(), 1);
@@ -62,8 +68,7 @@ fn what_is_settled_and_was_checked_is_sent_from_the_file() {
 
 #[test]
 fn what_was_sent_from_the_file_and_is_cut_off_is_not_sent_again() {
-    let mut world = World::new();
-    world.cache_bytes = 256 << 10;
+    let mut world = world();
     world.run(LogConfig::default(), async |log, world| {
         fill(&log, &world, 80).await;
         for _ in 0..2 {
@@ -81,8 +86,7 @@ fn what_was_sent_from_the_file_and_is_cut_off_is_not_sent_again() {
 
 #[test]
 fn what_is_settled_is_sent_on_when_the_segment_is_sealed() {
-    let mut world = World::new();
-    world.cache_bytes = 256 << 10;
+    let mut world = world();
     let config = LogConfig { segment_bytes: 60 * LEN as u32, ..LogConfig::default() };
     world.run(config, async |log, world| {
         fill(&log, &world, 50).await;
