@@ -8,12 +8,14 @@
 //! ```
 
 use super::Offset;
+use smallvec::SmallVec;
 use std::fmt::Write;
 
 /// Every leader epoch that has records in the log, or has begun at its end. Epochs and start offsets rise together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Epochs {
-    entries: Vec<Entry>,
+    /// Of thousands of logs most have two: that of their batches, and that of the last start.
+    entries: SmallVec<[Entry; 2]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +41,7 @@ impl Epochs {
             return;
         }
         self.entries.retain(|entry| entry.start < start);
-        // An epoch begins once a start: room for more would lie idle in thousands of logs.
-        self.entries.shrink_to(self.entries.len() + 1);
+        // An epoch begins once a start: room for more would lie idle.
         self.entries.reserve_exact(1);
         self.entries.push(Entry { epoch, start });
     }
@@ -99,11 +100,12 @@ impl Epochs {
             return None;
         }
         let count: usize = lines.next()?.trim().parse().ok()?;
-        let mut entries = Vec::new();
+        let mut entries: SmallVec<[Entry; 2]> = SmallVec::new();
         for line in lines {
             let (epoch, start) = line.split_once(' ')?;
             entries.push(Entry { epoch: epoch.parse().ok()?, start: start.trim().parse().ok()? });
         }
+        entries.shrink_to_fit();
         let rise = entries.is_sorted_by(|one, next| one.epoch < next.epoch && one.start <= next.start);
         (entries.len() == count && rise).then_some(Self { entries })
     }

@@ -1,12 +1,13 @@
-//! The segments of one log, by base offset. Most logs have one: a tree's node would have room for eleven.
+//! The segments of one log, by base offset. Most logs have one: a tree's node would have room for eleven, and a row of one needs no memory of its own.
 
 use super::Offset;
 use super::segment::Segment;
+use smallvec::SmallVec;
 use std::ops::{Bound, Index, RangeBounds};
 
 /// Segments in the order of their base offsets.
 #[derive(Default)]
-pub(super) struct Segments(Vec<(Offset, Box<Segment>)>);
+pub(super) struct Segments(SmallVec<[(Offset, Box<Segment>); 1]>);
 
 impl Segments {
     /// How many there are.
@@ -37,9 +38,6 @@ impl Segments {
 
     /// Puts a segment in the place of that of the same base offset, if there is one.
     pub(super) fn insert(&mut self, base: Offset, segment: Box<Segment>) {
-        if self.0.is_empty() {
-            self.0.reserve_exact(1);
-        }
         match self.place(base) {
             Ok(at) => self.0[at].1 = segment,
             Err(at) => self.0.insert(at, (base, segment)),
