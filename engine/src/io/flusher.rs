@@ -1,11 +1,15 @@
-//! Shared syncs: one flusher thread per device, one flush for all who wait.
+//! Shared syncs: for each device one thread that flushes it, one flush for all who wait, and one that syncs what must be synced file by file.
 //!
 //! ```text
 //!   requests   A B        C D E          F
 //!   flushes      [ A B ]      [ C D E ]      [ F ]
+//!
+//!   requests   G H               I
+//!   syncs        [ G  ][ H     ]    [ I  ]
 //! ```
 //!
-//! What arrives while a flush runs may not have been written when it began, so it waits for the next one. A device
+//! What arrives while a flush runs may not have been written when it began, so it waits for the next one. A file's own sync may wait for the
+//! file system's journal, and eight of them take as long as a hundred flushes: whoever needs only a flush does not stand behind them. A device
 //! on which a sync failed stays failed: the kernel may have dropped the pages it could not write, and a second sync
 //! that succeeds would say nothing about them (PostgreSQL's "fsyncgate", 2018).
 
@@ -14,6 +18,7 @@ use super::failure::DeviceOffline;
 use super::freeing::Freeing;
 use super::jobs::Home;
 use super::probe::DirFacts;
+use super::scheduling::run_when_woken;
 use super::{DirId, File, Outcome, Space, SyncItem, Token};
 use std::collections::BTreeMap;
 use std::io;
@@ -22,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-/// The devices under the data directories, and their flushers.
+/// The devices under the data directories, and their threads.
 pub(super) struct Disks {
     dirs: Vec<Dir>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -38,14 +43,25 @@ struct Dir {
 struct Device {
     shared_flush: bool,
     queue: Mutex<Queue>,
-    work: Condvar,
+    /// For each [`Kind`].
+    work: [Condvar; 2],
     syncs: AtomicU64,
     requests: AtomicU64,
 }
 
+/// What a request takes, and which of a device's threads it is for.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A flush of the device, which may be one for many.
+    Flush,
+    /// Syncs of files by themselves.
+    Files,
+}
+
 #[derive(Default)]
 struct Queue {
-    waiting: Vec<Request>,
+    /// For each [`Kind`].
+    waiting: [Vec<Request>; 2],
     /// The error that took the device offline.
     failed: Option<Failure>,
     closed: bool,
@@ -61,29 +77,24 @@ struct Request {
 type Failure = DeviceOffline;
 
 impl Disks {
-    /// Starts a flusher for each device under these directories.
+    /// Starts the threads of each device under these directories.
     pub(super) fn start(facts: &[DirFacts], direct: bool) -> io::Result<Arc<Self>> {
         let mut devices: BTreeMap<u64, Arc<Device>> = BTreeMap::new();
         let mut dirs = Vec::new();
         for facts in facts {
             let device = devices.entry(facts.device).or_insert_with(|| {
-                Arc::new(Device {
-                    // Through the page cache the data itself must be written back first, file by file.
-                    shared_flush: facts.shared_flush && direct && facts.direct,
-                    queue: Mutex::default(),
-                    work: Condvar::new(),
-                    syncs: AtomicU64::new(0),
-                    requests: AtomicU64::new(0),
-                })
+                // Through the page cache the data itself must be written back first, file by file.
+                Arc::new(Device::new(facts.shared_flush && direct && facts.direct))
             });
             dirs.push(Dir { usable: facts.usable, direct: direct && facts.direct, device: device.clone() });
         }
-        let threads = devices
-            .into_iter()
-            .map(|(number, device)| {
-                std::thread::Builder::new().name(format!("flush-{number:x}")).spawn(move || device.serve())
-            })
-            .collect::<io::Result<_>>()?;
+        let mut threads = Vec::new();
+        for (number, device) in devices {
+            for (name, kind) in [("flush", Kind::Flush), ("sync", Kind::Files)] {
+                let (name, device) = (format!("{name}-{number:x}"), device.clone());
+                threads.push(std::thread::Builder::new().name(name).spawn(move || device.serve(kind))?);
+            }
+        }
         Ok(Arc::new(Self { dirs, threads: Mutex::new(threads), freeing: Freeing::start()? }))
     }
 
@@ -109,16 +120,7 @@ impl Disks {
             return;
         };
         let device = self.device(first.file.dir());
-        device.requests.fetch_add(1, Ordering::Relaxed);
-        let mut queue = device.lock();
-        if let Some(failure) = queue.failed.clone() {
-            drop(queue);
-            home.deliver(token, Outcome::Count(Err(failure.into())));
-            return;
-        }
-        queue.waiting.push(Request { token, items, home: home.clone() });
-        drop(queue);
-        device.work.notify_one();
+        device.take_in(Request { token, items, home: home.clone() });
     }
 
     /// Syncs one file, on the calling thread. A failure takes its device offline, like that of a shared sync: it was a failure of
@@ -164,17 +166,46 @@ impl Drop for Disks {
     fn drop(&mut self) {
         for dir in &self.dirs {
             dir.device.lock().closed = true;
-            dir.device.work.notify_all();
+            dir.device.work.iter().for_each(Condvar::notify_all);
         }
-        for thread in self.threads.get_mut().expect("no flusher panics").drain(..) {
+        for thread in self.threads.get_mut().expect("none of them panics").drain(..) {
             let _ = thread.join();
         }
     }
 }
 
 impl Device {
-    fn serve(&self) {
-        while let Some(requests) = self.next() {
+    fn new(shared_flush: bool) -> Self {
+        Self {
+            shared_flush,
+            queue: Mutex::default(),
+            work: Default::default(),
+            syncs: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+        }
+    }
+
+    fn take_in(&self, request: Request) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let mut queue = self.lock();
+        if let Some(failure) = queue.failed.clone() {
+            drop(queue);
+            return request.home.deliver(request.token, Outcome::Count(Err(failure.into())));
+        }
+        let kind = self.kind(&request.items) as usize;
+        queue.waiting[kind].push(request);
+        drop(queue);
+        self.work[kind].notify_one();
+    }
+
+    fn kind(&self, items: &[SyncItem]) -> Kind {
+        let is_shared = |item: &SyncItem| self.shared_flush && item.space == Space::Written;
+        if items.iter().all(is_shared) { Kind::Flush } else { Kind::Files }
+    }
+
+    fn serve(&self, kind: Kind) {
+        run_when_woken();
+        while let Some(requests) = self.next(kind) {
             let result = self.sync_all(&requests);
             for Request { token, home, .. } in requests {
                 home.deliver(token, Outcome::Count(result.clone().map(|()| 0).map_err(Into::into)));
@@ -182,22 +213,25 @@ impl Device {
         }
     }
 
-    /// All that wait, once somebody does.
-    fn next(&self) -> Option<Vec<Request>> {
+    /// All of a kind that wait, once somebody does.
+    fn next(&self, kind: Kind) -> Option<Vec<Request>> {
+        let kind = kind as usize;
         let mut queue = self.lock();
         loop {
-            if let (Some(failure), false) = (queue.failed.clone(), queue.waiting.is_empty()) {
-                for Request { token, home, .. } in queue.waiting.drain(..) {
-                    home.deliver(token, Outcome::Count(Err(failure.clone().into())));
+            let waiting = std::mem::take(&mut queue.waiting[kind]);
+            match &queue.failed {
+                Some(failure) => {
+                    for Request { token, home, .. } in waiting {
+                        home.deliver(token, Outcome::Count(Err(failure.clone().into())));
+                    }
                 }
-            }
-            if !queue.waiting.is_empty() {
-                return Some(std::mem::take(&mut queue.waiting));
+                None if !waiting.is_empty() => return Some(waiting),
+                None => {}
             }
             if queue.closed {
                 return None;
             }
-            queue = self.work.wait(queue).expect("nothing panics while it holds the queue");
+            queue = self.work[kind].wait(queue).expect("nothing panics while it holds the queue");
         }
     }
 
@@ -250,6 +284,24 @@ mod tests {
     use super::super::blocking::run;
     use super::super::{FileMode, Op};
     use super::*;
+
+    #[test]
+    fn who_needs_a_flush_alone_does_not_stand_behind_syncs_of_files() {
+        let home = Home::new().unwrap();
+        let file = File::new(1, DirId(0), Path::new("file"), FileMode::Blocks, None);
+        let item = |space| SyncItem { file: file.clone(), space };
+        let (flush, sync) = (vec![item(Space::Written)], vec![item(Space::Written), item(Space::Allocated)]);
+        for (shared_flush, in_line_for_flushes) in [(true, vec![Token(1)]), (false, vec![])] {
+            let device = Device::new(shared_flush);
+            for (token, items) in [(0, &sync), (1, &flush), (2, &sync)] {
+                device.take_in(Request { token: Token(token), items: items.clone(), home: home.clone() });
+            }
+            device.lock().closed = true;
+            let taken = device.next(Kind::Flush).unwrap_or_default();
+            assert_eq!(taken.iter().map(|request| request.token).collect::<Vec<_>>(), in_line_for_flushes);
+            assert_eq!(device.next(Kind::Files).unwrap().len(), 3 - in_line_for_flushes.len());
+        }
+    }
 
     #[test]
     fn whatever_sync_fails_the_device_is_offline() {

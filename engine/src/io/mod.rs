@@ -30,6 +30,7 @@ mod op;
 mod page_cache;
 mod poll;
 mod probe;
+mod scheduling;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod small_file;
