@@ -12,6 +12,14 @@ pub const ARENA_BYTES_MIN: usize = 64 << 10;
 /// within 5 % of what it costs at any larger size, and one log pins at most this much beyond what it caches.
 pub const ARENA_BYTES_MAX: usize = 1 << 20;
 
+/// A write of this many bytes and more is large: it waits for others of its kind, for at most the time that [`LARGE_WRITES_BYTES`] take.
+/// The largest that is not takes a drive of 2 GB/s 60 us, the time of a small one.
+pub const LARGE_WRITE_BYTES_MIN: usize = 128 << 10;
+
+/// Bytes of a shard's large writes that may be under way in one directory: one of the largest. A drive of 3 GB/s has it in a third of a
+/// millisecond, about as much as one shard's core takes in, and what is small waits behind it for no longer.
+pub const LARGE_WRITES_BYTES: usize = 1 << 20;
+
 /// Bytes of one log that may be placed and not yet written; more are refused until the disk has caught up.
 /// 64 MiB is about half a second of one NVMe drive.
 pub const UNWRITTEN_BYTES_MAX: usize = 64 << 20;

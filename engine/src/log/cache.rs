@@ -4,6 +4,7 @@ use super::Offset;
 use super::arenas::Arenas;
 use super::config::SharedConfigs;
 use super::debt::Debt;
+use super::large_writes::LargeWrites;
 use super::resting::Awake;
 use crate::io::buf::{aligned, aligned_past};
 use crate::limits::{BLOCK, SCAN_DEBT_MAX};
@@ -23,6 +24,7 @@ struct Shared {
     debt: Debt,
     configs: SharedConfigs,
     awake: Awake,
+    large_writes: LargeWrites,
 }
 
 struct Inner {
@@ -63,6 +65,7 @@ impl Cache {
                 debt: Debt::new(SCAN_DEBT_MAX),
                 configs: SharedConfigs::default(),
                 awake: Awake::default(),
+                large_writes: LargeWrites::default(),
             }),
         )
     }
@@ -93,6 +96,11 @@ impl Cache {
     /// Those of the same logs that are not at rest.
     pub(super) fn awake(&self) -> &Awake {
         &self.1.awake
+    }
+
+    /// The line in which the same logs' large writes stand.
+    pub(super) fn large_writes(&self) -> &LargeWrites {
+        &self.1.large_writes
     }
 
     /// Bytes held now.

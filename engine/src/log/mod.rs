@@ -42,6 +42,7 @@ mod follow;
 pub(crate) mod fuzzed;
 mod journal;
 mod journaling;
+mod large_writes;
 mod locating;
 mod marks;
 mod notices;

@@ -167,7 +167,7 @@ impl Log {
             });
             return true;
         }
-        while let Err(error) = self.write_parts(&file, block.clone(), cuts.clone()).await {
+        while let Err(error) = self.write_in_turn(&file, &block, &cuts).await {
             // Where space cannot be allocated ahead, the write itself finds the disk full.
             if !Box::pin(self.no_space_or_fail("write", error)).await {
                 return false;
@@ -176,6 +176,12 @@ impl Log {
         self.has_written(base, &file, written);
         self.prepare_ahead(base, end);
         true
+    }
+
+    /// Writes a block when it is its turn among the large ones.
+    async fn write_in_turn(&self, file: &File, block: &Block, cuts: &Cuts) -> io::Result<()> {
+        let _turn = self.0.cache.large_writes().turn(self.0.place.dir, block.len()).await;
+        self.write_parts(file, block.clone(), cuts.clone()).await
     }
 
     /// Writes a block of batches: as one operation, or as several, cut where a direct write of all would leave the core. Those are

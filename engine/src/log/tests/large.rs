@@ -4,7 +4,11 @@ use super::super::*;
 use super::world::{World, batch, batch_at, joined};
 use crate::batch::HEADER_LEN;
 use crate::io::buf::BLOCK;
+use crate::io::{DirId, Op};
+use crate::limits::{LARGE_WRITE_BYTES_MIN, LARGE_WRITES_BYTES};
 use bytes::Bytes;
+use std::cell::Cell;
+use std::time::Duration;
 
 /// A batch of this length in memory that lies as the log's next bytes will lie in the file.
 fn fitting(log: &Log, len: usize) -> Bytes {
@@ -111,5 +115,40 @@ fn batches_kept_where_they_came_stay_within_the_budget() {
             assert!(log.0.cache.bytes() <= 2 << 20, "{} bytes", log.0.cache.bytes());
         }
         world.check_all(&log).await;
+    });
+}
+
+#[test]
+fn of_many_logs_large_writes_few_are_under_way_and_small_ones_pass_by() {
+    let bytes = |op: &Op| match op {
+        Op::Write { bytes, more, .. } => bytes.len() + more.iter().map(Bytes::len).sum::<usize>(),
+        _ => 0,
+    };
+    let mut world = World::new();
+    let (control, path, leader) = (world.control.clone(), world.path(), world.leader());
+    world.without_log(async move |shard| {
+        let cache = Cache::new(8 << 20);
+        let slow = Rc::new(Cell::new(true));
+        let held = slow.clone();
+        control.borrow_mut().holds =
+            Some(Box::new(move |op| held.get() && bytes(op) >= LARGE_WRITE_BYTES_MIN));
+        let mut logs = Vec::new();
+        for (name, size) in [("a", 900_000), ("b", 900_000), ("c", 900_000), ("d", 900_000), ("small", 100)] {
+            let place = LogDir { dir: DirId(0), path: path.with_file_name(name) };
+            let (log, _) = Log::open(&shard, place, LogConfig::default(), &cache).await.unwrap();
+            log.append(&batch(1, size), leader).unwrap();
+            logs.push(log);
+        }
+        logs.last().unwrap().wait_durable(1).await.unwrap();
+        for _ in 0..20 {
+            shard.sleep(Duration::from_millis(1)).await;
+        }
+        let under_way: usize = control.borrow().held.iter().map(|(_, op)| bytes(op)).sum();
+        assert_eq!(under_way, 900_000_usize.next_multiple_of(BLOCK));
+        assert!(under_way <= LARGE_WRITES_BYTES);
+        slow.set(false);
+        for log in &logs {
+            log.wait_durable(1).await.unwrap();
+        }
     });
 }
