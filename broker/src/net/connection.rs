@@ -5,8 +5,8 @@ use super::output::{Done, Replies, send_replies};
 use super::{HEAVY_FRAME_BYTES, LARGE_FRAME_BYTES, Limits, Peer, Requests};
 use bytes::Bytes;
 use ringlog_engine::io::{Instant, Io, Socket};
+use ringlog_engine::shard::Shard;
 use ringlog_engine::shard::sync::Permit;
-use ringlog_engine::shard::{Portions, Shard};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -304,10 +304,13 @@ impl Connection {
     /// Takes requests in until the client ends, breaks the protocol, or the broker drains.
     async fn read_requests(&self, input: &mut Input, replies: &Replies) -> CloseReason {
         // Thousands of small requests fit into one receive buffer.
-        let mut portions = self.shard.portions();
+        let mut row = Row::default();
         loop {
-            input.keep_while(portions.next()).await;
-            let (body, lent, held) = match self.next_unless_draining(input, &mut portions).await {
+            if row.is_full() {
+                input.keep_while(self.shard.yield_now()).await;
+                row.has_yielded();
+            }
+            let (body, lent, held) = match self.next_unless_draining(input, &mut row).await {
                 None => return CloseReason::Stopping,
                 Some(Next::End(end)) => return end.into(),
                 Some(Next::Frame { body, lent }) => (body, lent, None),
@@ -322,6 +325,7 @@ impl Connection {
                 }
             };
             self.control.asked(self.shard.now());
+            row.grew();
             let overlaps = self.requests.overlaps(&body);
             // What overlaps is mostly records; anything else of this length names hundreds of things.
             let is_heavy = !overlaps && body.len() >= HEAVY_FRAME_BYTES;
@@ -335,7 +339,8 @@ impl Connection {
                 Some(held) => held,
                 None => self.memory_for(input, &mut request, is_heavy).await,
             };
-            if is_heavy {
+            // The records of a large one are to be checked: a megabyte takes 100 us.
+            if is_heavy || request.body.len() >= LARGE_FRAME_BYTES {
                 request.keep();
                 input.keep_while(self.shard.yield_now()).await;
             }
@@ -355,15 +360,16 @@ impl Connection {
         }
     }
 
-    async fn next_unless_draining(&self, input: &mut Input, portions: &mut Portions<'_>) -> Option<Next> {
+    async fn next_unless_draining(&self, input: &mut Input, row: &mut Row) -> Option<Next> {
         let mut next = pin!(input.next());
+        let mut waits = false;
         poll_fn(|cx| {
             if self.control.draining.get() {
                 return Poll::Ready(None);
             }
             let next = next.as_mut().poll(cx);
-            if next.is_pending() {
-                portions.restart();
+            if next.is_pending() && !std::mem::replace(&mut waits, true) {
+                row.ran_dry();
             }
             next.map(Some)
         })
@@ -380,6 +386,36 @@ impl Connection {
         }
         request.keep();
         input.keep_while(memory.take(cost)).await
+    }
+}
+
+/// Requests that were taken one after the other and not waited for. At most [`ROW_MAX`] are, and then others go first. Who has let others
+/// go first sends much: of what comes next it has one taken before it does so again, or all that come at once would each have a row.
+#[derive(Default)]
+struct Row {
+    taken: usize,
+    has_yielded: bool,
+}
+
+/// Each takes some microseconds, most of them for sending its answer: others wait for a hundred.
+const ROW_MAX: usize = 16;
+
+impl Row {
+    fn is_full(&self) -> bool {
+        self.taken >= ROW_MAX
+    }
+
+    fn grew(&mut self) {
+        self.taken += 1;
+    }
+
+    fn has_yielded(&mut self) {
+        *self = Self { taken: 0, has_yielded: true };
+    }
+
+    /// There was nothing to take.
+    fn ran_dry(&mut self) {
+        self.taken = if std::mem::take(&mut self.has_yielded) { ROW_MAX - 1 } else { 0 };
     }
 }
 
@@ -411,5 +447,40 @@ impl From<End> for CloseReason {
                 "a request announces {len} bytes, which is negative or more than socket.request.max.bytes"
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ROW_MAX, Row};
+
+    /// How many are taken before it lets others go first.
+    fn taken(row: &mut Row) -> usize {
+        let before = row.taken;
+        while !row.is_full() {
+            row.grew();
+        }
+        row.taken - before
+    }
+
+    #[test]
+    fn who_let_others_go_first_has_one_taken_of_what_comes_next() {
+        let mut row = Row::default();
+        assert_eq!(taken(&mut row), ROW_MAX);
+        row.has_yielded();
+        assert_eq!(taken(&mut row), ROW_MAX);
+        row.has_yielded();
+        row.grew();
+        row.ran_dry();
+        assert_eq!(taken(&mut row), 1);
+        // Who does not send so much any more is as everybody else again.
+        row.has_yielded();
+        row.ran_dry();
+        row.grew();
+        assert!(row.is_full());
+        row = Row::default();
+        row.grew();
+        row.ran_dry();
+        assert_eq!(taken(&mut row), ROW_MAX);
     }
 }

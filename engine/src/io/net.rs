@@ -141,6 +141,8 @@ pub(super) enum FileSendStep {
 const SLICE: u64 = 512 * 1024;
 /// Bytes sent in a row, some 20 us: then the shard looks at what else has come, or whoever reads much would have all others wait.
 pub(super) const TURN_BYTES: usize = 64 * 1024;
+/// Bytes of a large body received in a row, for the same reason: fifty clients may each have a megabyte ready.
+pub(super) const EXACT_TURN_BYTES: usize = 128 * 1024;
 
 impl FileSend {
     /// A send of this range. `blocks`: calls on this Driver's sockets wait unless told otherwise.

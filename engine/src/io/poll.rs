@@ -81,8 +81,6 @@ enum Output {
 
 /// Most bytes received in one piece.
 const RECV_BYTES_MAX: usize = 64 * 1024;
-/// The most bytes of a long body received at once.
-const EXACT_BYTES_MAX: usize = 256 * 1024;
 /// Below this much room a new receive buffer is begun.
 const RECV_BYTES_MIN: usize = 4 * 1024;
 /// Pieces given to the kernel in one send.
@@ -212,7 +210,7 @@ impl PollDriver {
             Input::Exact { buffer, len } => {
                 // Only what is about to be filled is touched: a length is a client's claim.
                 let filled = buffer.len();
-                buffer.resize((filled + EXACT_BYTES_MAX).min(*len), 0);
+                buffer.resize((filled + net::EXACT_TURN_BYTES).min(*len), 0);
                 let received = net::recv(&entry.socket, &mut buffer[filled..]);
                 let count = *received.as_ref().unwrap_or(&0);
                 buffer.truncate(filled + count);

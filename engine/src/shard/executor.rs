@@ -136,14 +136,9 @@ impl Portions<'_> {
     pub async fn next(&mut self) {
         if self.left == 0 {
             self.shard.yield_now().await;
-            self.restart();
+            self.left = PORTION;
         }
         self.left -= 1;
-    }
-
-    /// The task has waited for something else: others have had their turn.
-    pub fn restart(&mut self) {
-        self.left = PORTION;
     }
 }
 

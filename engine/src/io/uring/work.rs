@@ -66,7 +66,8 @@ impl Work {
             }
             Self::Exact { socket, buffer, len } => {
                 let fd = slots.of(ring, socket.id(), net::fd(socket));
-                let (at, want) = room(buffer, *len);
+                let turn_ends = buffer.len() + net::EXACT_TURN_BYTES;
+                let (at, want) = room(buffer, turn_ends.min(*len));
                 entry_on!(fd, |fd| opcode::Recv::new(fd, at, want).flags(libc::MSG_WAITALL))
             }
             Self::Send { socket, message, .. } => {
