@@ -23,6 +23,7 @@ pub use history::SAMPLE_EVERY;
 pub use overview::{Ask, Overview};
 pub use scrapes::Scrapes;
 
+use crate::api::SessionFigures;
 use crate::broker::{Broker, CleanerFigures, Recovery};
 use crate::cluster::Image;
 use crate::net::{CloseReason, QuotaCounts};
@@ -180,6 +181,7 @@ struct Snapshot {
     cluster_id: Arc<str>,
     closed: BTreeMap<&'static str, u64>,
     quotas: QuotaCounts,
+    fetch_sessions: SessionFigures,
     damaged: u64,
     offline_directories: usize,
     /// The data directories: from shard 0.
@@ -262,6 +264,7 @@ impl Snapshot {
             cluster_id: broker.image().cluster_id.clone(),
             closed: counts.closed.borrow().clone(),
             quotas: broker.quota_counts(),
+            fetch_sessions: broker.sessions().figures(),
             damaged: counts.damaged.get(),
             offline_directories: broker.offline_directories(),
             directories: directories.known(broker),

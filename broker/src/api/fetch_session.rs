@@ -89,6 +89,17 @@ pub struct Sessions {
     evictions: u64,
 }
 
+/// What the sessions of a shard come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SessionFigures {
+    /// Sessions kept.
+    pub sessions: usize,
+    /// Partitions in all of them together.
+    pub partitions: usize,
+    /// Sessions that had to make room.
+    pub evictions: u64,
+}
+
 struct Session {
     by_id: bool,
     privileged: bool,
@@ -171,19 +182,13 @@ impl Sessions {
         }
     }
 
-    /// Sessions kept.
-    pub fn len(&self) -> usize {
-        self.sessions.len()
-    }
-
-    /// Whether none is kept.
-    pub fn is_empty(&self) -> bool {
-        self.sessions.is_empty()
-    }
-
-    /// Sessions that had to make room.
-    pub fn evictions(&self) -> u64 {
-        self.evictions
+    /// How much is kept, and how often something had to go.
+    pub fn figures(&self) -> SessionFigures {
+        SessionFigures {
+            sessions: self.sessions.len(),
+            partitions: self.partitions,
+            evictions: self.evictions,
+        }
     }
 
     /// Takes a request in: what it wants of each partition, in order, and how it is to be answered.
@@ -446,7 +451,7 @@ mod tests {
         let (mut sessions, id) = sessions_with_one(1);
         let (context, wanted) = sessions.begin(NOW, asked(id, 1), vec![], &[want(0, 0).key]).unwrap();
         assert_eq!((context, wanted), (Context::Sessionless, vec![]));
-        assert!(sessions.is_empty());
+        assert_eq!(sessions.figures(), SessionFigures::default());
     }
 
     #[test]
@@ -455,7 +460,7 @@ mod tests {
             let (mut sessions, id) = sessions_with_one(1);
             let (got, _) = sessions.begin(NOW, asked(id, epoch), vec![want(0, 0)], &[]).unwrap();
             assert_eq!(got, context);
-            assert!(sessions.is_empty());
+            assert_eq!(sessions.figures(), SessionFigures::default());
         }
     }
 
@@ -487,7 +492,7 @@ mod tests {
         assert_eq!(create(&mut sessions, NOW, 9), 0, "both are young");
         let later = NOW + EVICT_AFTER + Duration::from_secs(1);
         assert_ne!(create(&mut sessions, later, 1), 0, "a stale one goes");
-        assert_eq!((sessions.len(), sessions.evictions()), (2, 1));
+        assert_eq!(sessions.figures(), SessionFigures { sessions: 2, partitions: 2, evictions: 1 });
         assert_eq!(sessions.last_used.len(), 2);
         let _ = first;
     }

@@ -62,7 +62,7 @@ mod share_group_describe;
 mod share_group_heartbeat;
 mod sync_group;
 
-pub use fetch_session::Sessions;
+pub use fetch_session::{SessionFigures, Sessions};
 
 use crate::broker::Broker;
 use crate::net::{Part, Parts, Peer, PendingReply, Reply};

@@ -68,6 +68,7 @@ fn exposition(out: &mut Text<'_>, shards: &[Snapshot], lags: &[Lag], ages: &Ages
         "Fetches that wait for data.",
         sum(|s| s.vitals.waiting_fetches as u64),
     );
+    fetch_sessions(out, shards);
     memory(out, shards);
     out.head("ringlog_shard_busy_seconds_total", "counter", "Time a shard was awake.");
     for (shard, snapshot) in shards.iter().enumerate() {
@@ -104,6 +105,28 @@ fn connections(out: &mut Text<'_>, shards: &[Snapshot]) {
     out.head(name, "counter", "Connections closed for max.connections.per.ip, and those that had to wait.");
     out.line(format_args!("{name}{{how=\"closed\"}} {}", quotas.refused));
     out.line(format_args!("{name}{{how=\"delayed\"}} {}", quotas.delayed));
+}
+
+fn fetch_sessions(out: &mut Text<'_>, shards: &[Snapshot]) {
+    let all = || shards.iter().map(|shard| shard.fetch_sessions);
+    out.one(
+        "kafka_server_fetchsessioncache_numincrementalfetchsessions",
+        "gauge",
+        "Fetch sessions kept.",
+        all().map(|one| one.sessions as u64).sum::<u64>(),
+    );
+    out.one(
+        "kafka_server_fetchsessioncache_numincrementalfetchpartitionscached",
+        "gauge",
+        "Partitions in all fetch sessions together.",
+        all().map(|one| one.partitions as u64).sum::<u64>(),
+    );
+    out.one(
+        "kafka_server_fetchsessioncache_incrementalfetchsessionevictions_total",
+        "counter",
+        "Fetch sessions that had to make room for others.",
+        all().map(|one| one.evictions).sum::<u64>(),
+    );
 }
 
 fn requests(out: &mut Text<'_>, shards: &[Snapshot]) {
@@ -361,6 +384,7 @@ pub(super) fn text_of(shards: Vec<Snapshot>, lags: Vec<Lag>, ages: Ages) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::SessionFigures;
     use crate::metrics::{Metrics, Vitals};
     use ringlog_wire::{ApiKey, ErrorCode};
 
@@ -380,6 +404,7 @@ mod tests {
                 ..Vitals::default()
             },
             unopened: 1,
+            fetch_sessions: SessionFigures { sessions: 1, partitions: 7, evictions: 2 },
             ..Snapshot::default()
         };
         let text = text_of(vec![snapshot.clone(), snapshot], Vec::new(), Ages::new());
@@ -392,6 +417,9 @@ mod tests {
             "ringlog_memory_bytes{budget=\"requests\"} 6",
             "ringlog_memory_limit_bytes{budget=\"requests\"} 10",
             "kafka_server_socketservermetrics_connection_count 4",
+            "kafka_server_fetchsessioncache_numincrementalfetchsessions 2",
+            "kafka_server_fetchsessioncache_numincrementalfetchpartitionscached 14",
+            "kafka_server_fetchsessioncache_incrementalfetchsessionevictions_total 4",
             "kafka_server_replicamanager_partitioncount 2",
             "kafka_server_replicamanager_leadercount 0",
             "kafka_server_replicamanager_offlinereplicacount 2",
