@@ -151,14 +151,13 @@ class Kafka(Broker):
 
 
 class Floor(Broker):
-    """The least a broker has to do."""
+    """The least a broker has to do; `fresh`: and what a log that grows has to, whose blocks were never written before."""
 
-    name = "floor"
-
-    def __init__(self, data, core, binary, partitions, megabytes, durable):
+    def __init__(self, data, core, binary, partitions, megabytes, durable=False, fresh=False):
         super().__init__(data, core)
+        self.name = "fresh" if fresh else "floor"
         command = [binary, "--listen", self.address, "--data", data, "--partitions", partitions, "--megabytes", megabytes]
-        self.spawn(command + (["--durable"] if durable else []))
+        self.spawn(command + (["--durable"] if durable else []) + (["--fresh"] if fresh else []))
 
 
 def process_cpu(pid):

@@ -168,7 +168,7 @@ def costs_table(models):
 
 
 # Told apart by shape as well as by colour.
-LOOKS = {"ringlog": ("#0072b2", "circle"), "kafka": ("#d55e00", "square"), "floor": ("#888888", "triangle")}
+LOOKS = {"ringlog": ("#0072b2", "circle"), "kafka": ("#d55e00", "square"), "floor": ("#888888", "triangle"), "fresh": ("#555555", "square")}
 QUANTILES = ("p50", "p90", "p99", "p99.9", "p99.99", "max")
 
 

@@ -3,12 +3,16 @@
 import re
 
 
+# Of the floor, `floor` writes over blocks written before and `fresh` as a log that grows.
+BROKERS = ("ringlog", "kafka", "floor", "fresh")
+
+
 class Row:
     """Work asked of each broker. `load` is the load generator's options; `durable` a class, or one for each broker."""
 
     def __init__(self, what, load, partitions=1, durable=False, most=1500, floor=True, preload=None, **brokers):
         self.what, self.load, self.partitions, self.most = what, load, partitions, most
-        self.durable = {name: brokers.get(name, durable) for name in ("ringlog", "kafka", "floor")}
+        self.durable = {name: brokers.get(name, durable) for name in BROKERS}
         self.has_floor, self.preload = floor, preload
 
     def option(self, name, default):
@@ -60,4 +64,3 @@ ROWS = {
     "fetch-16k": Row("fetch 16 KiB from memory", "--consumers 1 --fetch-bytes 16384", floor=False, preload=200),
     "fetch-1m": Row("fetch 1 MiB from the page cache", "--consumers 1 --fetch-bytes 1048576", floor=False, preload=1500),
 }
-BROKERS = ("ringlog", "kafka", "floor")

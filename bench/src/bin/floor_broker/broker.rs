@@ -56,7 +56,7 @@ impl Broker {
         std::fs::create_dir_all(&options.data)?;
         let partition = |index| {
             let path = options.data.join(format!("{index}"));
-            Partition::create(&path, options.megabytes << 20, options.buffered)
+            Partition::create(&path, options.megabytes << 20, options.fresh, options.buffered)
         };
         let mut builder = IoUring::builder();
         builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all().setup_cqsize(16 * 1024);
@@ -137,7 +137,12 @@ impl Broker {
                 connection.is_sending = false;
                 connection.sent += usize::try_from(result).expect("a count");
             }
-            WRITE => self.written(number),
+            WRITE => {
+                self.partitions[number].writing -= 1;
+                if self.partitions[number].writing == 0 {
+                    self.written(number);
+                }
+            }
             SYNC => {
                 for waiter in std::mem::take(&mut self.syncing) {
                     self.done(waiter);
@@ -258,16 +263,22 @@ impl Broker {
             return Ok(());
         }
         let file = types::Fd(partition.file.as_raw_fd());
-        let Some((bytes, pos)) = partition.begin_write() else { return Ok(()) };
-        let len = u32::try_from(bytes.len()).expect("a small write");
-        let entry = opcode::Write::new(file, bytes.as_ptr(), len).offset(pos).build();
-        self.push(entry, WRITE, number);
+        let Some((bytes, pos, cut)) = partition.begin_write() else { return Ok(()) };
+        let parts = [(&bytes[..cut], pos), (&bytes[cut..], pos + cut as u64)];
+        let entries = parts.map(|(part, pos)| {
+            let len = u32::try_from(part.len()).expect("a small write");
+            opcode::Write::new(file, part.as_ptr(), len).offset(pos).build()
+        });
+        let [first, second] = entries;
+        if cut > 0 {
+            self.push(first, WRITE, number);
+        }
+        self.push(second, WRITE, number);
         Ok(())
     }
 
     fn written(&mut self, number: usize) {
         let partition = &mut self.partitions[number];
-        partition.is_writing = false;
         if self.durable {
             self.unsynced.append(&mut partition.written);
             return;

@@ -30,6 +30,9 @@ struct Options {
     /// Answers once the device has it for good.
     #[arg(long)]
     durable: bool,
+    /// Each byte of a file is written for the first time, as in a log that grows: its space is there, but not written before. Ends where the files do.
+    #[arg(long, conflicts_with_all = ["durable", "buffered"])]
+    fresh: bool,
     /// Writes through the page cache.
     #[arg(long)]
     buffered: bool,

@@ -1,8 +1,8 @@
-//! A partition: a file of blocks written before, and what is to be written next. One write is under way at a time; what comes meanwhile goes with
-//! the next.
+//! A partition: a file of blocks written before, or of fresh ones, and what is to be written next. One write is under way at a time; what comes
+//! meanwhile goes with the next.
 
 use crate::memory::Memory;
-use rustix::fs::{CWD, Mode, OFlags, fdatasync, openat};
+use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, fallocate, fdatasync, openat};
 use rustix::io::pwrite;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,16 +14,20 @@ pub(crate) type Waiter = (usize, u64);
 pub(crate) struct Partition {
     pub(crate) file: OwnedFd,
     size: u64,
+    fresh: bool,
     /// Where the block of the first byte in `next` lies.
     pos: u64,
     /// Begins with what the last block holds already.
     next: Memory,
     filled: usize,
+    /// The first block of `next` has been written before.
+    goes_on: bool,
     waiting: Vec<Waiter>,
     /// What is being written.
     now: Memory,
     pub(crate) written: Vec<Waiter>,
-    pub(crate) is_writing: bool,
+    /// Operations of the write that is under way.
+    pub(crate) writing: usize,
     next_offset: i64,
 }
 
@@ -32,25 +36,32 @@ const BLOCK: usize = 4096;
 const ROOM: usize = 16 << 20;
 
 impl Partition {
-    pub(crate) fn create(path: &Path, size: u64, buffered: bool) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path, size: u64, fresh: bool, buffered: bool) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
         let flags = if buffered { flags } else { flags | OFlags::DIRECT };
+        let flags = if fresh { flags | OFlags::TRUNC } else { flags };
         let file = openat(CWD, path, flags, Mode::RUSR | Mode::WUSR)?;
-        let zeroes = Memory::new(1 << 20);
-        for at in (0..size).step_by(zeroes.len()) {
-            pwrite(&file, &zeroes, at)?;
+        if fresh {
+            fallocate(&file, FallocateFlags::empty(), 0, size)?;
+        } else {
+            let zeroes = Memory::new(1 << 20);
+            for at in (0..size).step_by(zeroes.len()) {
+                pwrite(&file, &zeroes, at)?;
+            }
         }
         fdatasync(&file)?;
         Ok(Self {
             file,
             size,
+            fresh,
             pos: 0,
             next: Memory::new(ROOM),
             filled: 0,
+            goes_on: false,
             waiting: Vec::new(),
             now: Memory::new(ROOM),
             written: Vec::new(),
-            is_writing: false,
+            writing: 0,
             next_offset: 0,
         })
     }
@@ -65,16 +76,19 @@ impl Partition {
         offset
     }
 
-    /// What is to be written now, in whole blocks, and where; none while a write is under way or nothing waits.
-    pub(crate) fn begin_write(&mut self) -> Option<(&[u8], u64)> {
-        if self.is_writing || self.waiting.is_empty() {
+    /// What is to be written now, in whole blocks, where, and at which byte it is cut; none while a write is under way or nothing waits.
+    pub(crate) fn begin_write(&mut self) -> Option<(&[u8], u64, usize)> {
+        if self.writing > 0 || self.waiting.is_empty() {
             return None;
         }
-        self.is_writing = true;
         let len = self.filled.next_multiple_of(BLOCK);
         if self.pos + len as u64 > self.size {
+            assert!(!self.fresh, "fresh space is used up: more --megabytes are needed");
             self.pos = 0;
         }
+        // A direct write across a block written before and fresh ones would leave the core.
+        let cut = if self.fresh && self.goes_on && len > BLOCK { BLOCK } else { 0 };
+        self.writing = if cut > 0 { 2 } else { 1 };
         let pos = self.pos;
         std::mem::swap(&mut self.next, &mut self.now);
         std::mem::swap(&mut self.waiting, &mut self.written);
@@ -83,7 +97,8 @@ impl Partition {
         self.filled -= whole;
         self.next[..self.filled].copy_from_slice(&self.now[whole..whole + self.filled]);
         self.pos += whole as u64;
-        Some((&self.now[..len], pos))
+        self.goes_on = self.filled > 0;
+        Some((&self.now[..len], pos, cut))
     }
 
     /// Writes through the page cache what waits; says whether anything did.

@@ -20,6 +20,14 @@ pub(crate) struct Producer {
     waiting: VecDeque<u64>,
 }
 
+/// That a request is done.
+pub(crate) struct Answered {
+    /// When it was due.
+    pub(crate) due: u64,
+    /// How many batches it had.
+    pub(crate) batches: u64,
+}
+
 const VERSION: i16 = 9;
 
 impl Producer {
@@ -70,8 +78,8 @@ impl Producer {
         self.connection.send(frame)
     }
 
-    /// Takes the next answer in, and says when its request was due.
-    pub(crate) fn answered(&mut self, now: u64) -> io::Result<Option<u64>> {
+    /// Takes the next answer in.
+    pub(crate) fn answered(&mut self, now: u64) -> io::Result<Option<Answered>> {
         let Some(frame) = self.connection.frame() else { return Ok(None) };
         let due = self.in_flight.pop_front().ok_or_else(|| io::Error::other("an answer to nothing"))?;
         let expected = self.correlation.wrapping_sub(1 + i32::try_from(self.in_flight.len()).unwrap_or(0));
@@ -81,9 +89,9 @@ impl Producer {
             return Err(io::Error::other(format!("{} is answered before {expected}", header.correlation_id)));
         }
         let response = ProduceResponse::decode(&mut reader, VERSION).map_err(io::Error::other)?;
-        let mut answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
-        match answers.find(|answer| answer.error_code != ErrorCode::None) {
-            None => Ok(Some(due)),
+        let answers = || response.responses.iter().flat_map(|topic| &topic.partition_responses);
+        match answers().find(|answer| answer.error_code != ErrorCode::None) {
+            None => Ok(Some(Answered { due, batches: answers().count() as u64 })),
             Some(refused) => {
                 let (millis, said) = (now.saturating_sub(due) / 1_000_000, refused.error_message.as_deref());
                 let said = said.map_or(String::new(), |said| format!(", {said}"));

@@ -5,7 +5,7 @@ use crate::connection::Connection;
 use crate::consumer::{Consumer, Place};
 use crate::histograms::Latencies;
 use crate::plan::Plan;
-use crate::producer::Producer;
+use crate::producer::{Answered, Producer};
 use crate::request::{Request, Sender};
 use crate::setup::{EARLIEST, LATEST, offsets, producer_id, wait_for_leaders};
 use rustix::event::{Timespec, epoll};
@@ -19,6 +19,7 @@ use std::time::Duration;
 #[derive(Default, Clone, Copy)]
 struct Counts {
     requests: u64,
+    batches: u64,
     fetches: u64,
     fetched_records: u64,
     fetched_bytes: u64,
@@ -118,7 +119,7 @@ impl<'a> Run<'a> {
         let (mut due_count, mut next_due) = (0_u64, began);
         let mut before = (Counts::default(), 0, Duration::ZERO);
         let mut seen = Counts::default();
-        let bytes_per_request = u64::from(plan.batches * plan.records * plan.size);
+        let bytes_per_batch = u64::from(plan.records * plan.size);
         loop {
             let now = self.clock.now();
             if now >= second_ends {
@@ -146,7 +147,7 @@ impl<'a> Run<'a> {
                 before = (self.counts, now, cpu());
                 println!("{{\"window\": \"begins\"}}");
             }
-            let megabytes = (self.counts.requests - before.0.requests) * bytes_per_request / 1_000_000;
+            let megabytes = (self.counts.batches - before.0.batches) * bytes_per_batch / 1_000_000;
             let enough = plan.megabytes.is_some_and(|most| self.measures && megabytes as f64 >= most);
             let caught_up = plan.catch_up && self.consumers.iter().all(Consumer::is_done);
             if now >= window_ends || enough || caught_up {
@@ -211,8 +212,9 @@ impl<'a> Run<'a> {
         }
         if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
             producer.connection.receive()?;
-            while let Some(due) = producer.answered(self.clock.now())? {
+            while let Some(Answered { due, batches }) = producer.answered(self.clock.now())? {
                 self.counts.requests += 1;
+                self.counts.batches += batches;
                 if self.measures {
                     self.produced.note(self.clock.now().saturating_sub(due));
                 }
@@ -305,7 +307,7 @@ impl<'a> Run<'a> {
     fn print(&mut self, before: Counts, after: Counts, span: Duration, busy: Duration) {
         let plan = self.plan;
         let requests = after.requests - before.requests;
-        let records = requests * u64::from(plan.batches * plan.records);
+        let records = (after.batches - before.batches) * u64::from(plan.records);
         let sent = self.sent();
         let sent_records: u64 = sent.values().flat_map(BTreeMap::values).sum();
         println!(
