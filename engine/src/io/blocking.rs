@@ -21,7 +21,7 @@ pub(super) fn run(op: Op, disks: &Disks) -> Outcome {
             disks
                 .check_usable(dir)
                 .and_then(|()| open(&path, flags(mode), mode, disks.is_direct(dir)))
-                .and_then(|fd| opened(fd, dir, &path, mode)),
+                .and_then(|fd| opened(fd, dir, mode)),
         ),
         Op::Create { dir, path, mode } => {
             let flags = flags(mode) | OFlags::CREATE | OFlags::EXCL;
@@ -29,7 +29,7 @@ pub(super) fn run(op: Op, disks: &Disks) -> Outcome {
                 disks
                     .check_usable(dir)
                     .and_then(|()| open(&path, flags, mode, disks.is_direct(dir)))
-                    .and_then(|fd| opened(fd, dir, &path, mode)),
+                    .and_then(|fd| opened(fd, dir, mode)),
             )
         }
         Op::Write { file, pos, bytes, more } => Outcome::Count(write_parts(&file, pos, &bytes, &more)),
@@ -143,14 +143,9 @@ fn open(path: &Path, flags: OFlags, mode: FileMode, direct: bool) -> io::Result<
     Ok(fd)
 }
 
-fn opened(
-    fd: std::os::fd::OwnedFd,
-    dir: super::DirId,
-    path: &Path,
-    mode: FileMode,
-) -> io::Result<(File, u64)> {
+fn opened(fd: std::os::fd::OwnedFd, dir: super::DirId, mode: FileMode) -> io::Result<(File, u64)> {
     let len = u64::try_from(rustix::fs::fstat(&fd)?.st_size).expect("a file's size is not negative");
-    Ok((File::new(next_id(), dir, path, mode, Some(fd)), len))
+    Ok((File::new(next_id(), dir, mode, fd), len))
 }
 
 fn write_parts(file: &File, pos: u64, bytes: &[u8], more: &[Bytes]) -> io::Result<u64> {
@@ -286,7 +281,7 @@ mod tests {
         let path = dir.path().join("file");
         std::fs::write(&path, (0..=255).collect::<Vec<u8>>()).unwrap();
         let fd = open(&path, flags(FileMode::Cached), FileMode::Cached, false).unwrap();
-        let (file, _) = opened(fd, DirId(0), &path, FileMode::Cached).unwrap();
+        let (file, _) = opened(fd, DirId(0), FileMode::Cached).unwrap();
         for (pos, len, expected) in
             [(0, 256, 0..256), (10, 20, 10..30), (250, 100, 250..256), (256, 10, 0..0)]
         {

@@ -1,8 +1,10 @@
 //! Handles: open files, sockets and listeners as the seam names them.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+#[cfg(any(test, feature = "sim"))]
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,17 +19,29 @@ struct Inner {
     id: u64,
     mode: FileMode,
     dir: DirId,
-    path: Box<Path>,
-    /// `None` in the simulator, which keeps its files by `id`.
-    fd: Option<OwnedFd>,
+    open: Open,
     /// Has been given to [`super::Op::Close`].
     closed: AtomicBool,
 }
 
+enum Open {
+    Descriptor(OwnedFd),
+    /// In the simulator, which keeps its files by `id`: the path it was opened under.
+    #[cfg(any(test, feature = "sim"))]
+    Simulated(Box<Path>),
+}
+
 impl File {
-    /// Wraps what a Driver opened. `id` is unique within the process (or the simulated world).
-    pub fn new(id: u64, dir: DirId, path: &Path, mode: FileMode, fd: Option<OwnedFd>) -> Self {
-        Self(Arc::new(Inner { id, mode, dir, path: path.into(), fd, closed: AtomicBool::new(false) }))
+    /// Wraps what a Driver opened. `id` is unique within the process.
+    pub fn new(id: u64, dir: DirId, mode: FileMode, fd: OwnedFd) -> Self {
+        Self(Arc::new(Inner { id, mode, dir, open: Open::Descriptor(fd), closed: AtomicBool::new(false) }))
+    }
+
+    /// The same in the simulator. `id` is unique within its world.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn simulated(id: u64, dir: DirId, path: &Path, mode: FileMode) -> Self {
+        let open = Open::Simulated(path.into());
+        Self(Arc::new(Inner { id, mode, dir, open, closed: AtomicBool::new(false) }))
     }
 
     /// Unique within the process; never reused.
@@ -45,14 +59,26 @@ impl File {
         self.0.dir
     }
 
-    /// The path it was opened under; a rename since does not change it.
-    pub fn path(&self) -> &Path {
-        &self.0.path
+    /// A path of it, as far as one is known: for what is said when something is wrong with it. The kernel knows it anyway, and of ten thousand
+    /// open files hardly one is ever spoken of.
+    pub(crate) fn path(&self) -> PathBuf {
+        match &self.0.open {
+            Open::Descriptor(fd) => {
+                let link = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+                std::fs::read_link(&link).unwrap_or(link)
+            }
+            #[cfg(any(test, feature = "sim"))]
+            Open::Simulated(path) => path.to_path_buf(),
+        }
     }
 
     /// The descriptor; `None` in the simulator.
     pub fn fd(&self) -> Option<&OwnedFd> {
-        self.0.fd.as_ref()
+        match &self.0.open {
+            Open::Descriptor(fd) => Some(fd),
+            #[cfg(any(test, feature = "sim"))]
+            Open::Simulated(_) => None,
+        }
     }
 
     /// Notes that it is being closed: the descriptor goes with the last clone, and no Driver may hold it longer.
@@ -68,7 +94,7 @@ impl File {
 
 impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("File").field("id", &self.0.id).field("path", &self.0.path).finish()
+        f.debug_struct("File").field("id", &self.0.id).field("path", &self.path()).finish()
     }
 }
 

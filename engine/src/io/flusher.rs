@@ -22,7 +22,7 @@ use super::scheduling::run_when_woken;
 use super::{DirId, File, Outcome, Space, SyncItem, Token};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -126,13 +126,13 @@ impl Disks {
     /// Syncs one file, on the calling thread. A failure takes its device offline, like that of a shared sync: it was a failure of
     /// the device's flush, or the kernel has forgotten what else it knew to be wrong with the file.
     pub(super) fn sync_file(&self, file: &File) -> io::Result<()> {
-        self.device(file.dir()).sync_one(file.path(), || rustix::fs::fdatasync(fd(file)))
+        self.device(file.dir()).sync_one(|| file.path(), || rustix::fs::fdatasync(fd(file)))
     }
 
     /// Syncs a directory, in the same way.
     pub(super) fn sync_dir(&self, dir: DirId, path: &Path) -> io::Result<()> {
         let opened = std::fs::File::open(path)?;
-        self.device(dir).sync_one(path, || rustix::fs::fsync(&opened))
+        self.device(dir).sync_one(|| path.into(), || rustix::fs::fsync(&opened))
     }
 
     /// Syncs the file system that a file lies in, in the same way. XFS then writes what is dirty, but flushes the device's cache only if its log
@@ -140,7 +140,7 @@ impl Disks {
     pub(super) fn sync_file_system(&self, dir: DirId, file: &Path) -> io::Result<()> {
         let opened = std::fs::File::open(file)?;
         let sync = || rustix::fs::syncfs(&opened).and_then(|()| rustix::fs::fdatasync(&opened));
-        self.device(dir).sync_one(file, sync)
+        self.device(dir).sync_one(|| file.into(), sync)
     }
 
     fn device(&self, dir: DirId) -> &Device {
@@ -249,16 +249,20 @@ impl Device {
         let shared = shared.filter(|_| alone.is_empty());
         for file in alone.into_values().chain(shared) {
             self.syncs.fetch_add(1, Ordering::Relaxed);
-            rustix::fs::fdatasync(fd(file)).map_err(|error| self.fail(file.path(), error))?;
+            rustix::fs::fdatasync(fd(file)).map_err(|error| self.fail(&file.path(), error))?;
         }
         Ok(())
     }
 
-    fn sync_one(&self, path: &Path, sync: impl FnOnce() -> rustix::io::Result<()>) -> io::Result<()> {
+    fn sync_one(
+        &self,
+        path: impl FnOnce() -> PathBuf,
+        sync: impl FnOnce() -> rustix::io::Result<()>,
+    ) -> io::Result<()> {
         if let Some(failure) = self.lock().failed.clone() {
             return Err(failure.into());
         }
-        Ok(sync().map_err(|error| self.fail(path, error))?)
+        Ok(sync().map_err(|error| self.fail(&path(), error))?)
     }
 
     /// Takes the device offline. The first failure is the one that is told.
@@ -288,7 +292,7 @@ mod tests {
     #[test]
     fn who_needs_a_flush_alone_does_not_stand_behind_syncs_of_files() {
         let home = Home::new().unwrap();
-        let file = File::new(1, DirId(0), Path::new("file"), FileMode::Blocks, None);
+        let file = File::simulated(1, DirId(0), Path::new("file"), FileMode::Blocks);
         let item = |space| SyncItem { file: file.clone(), space };
         let (flush, sync) = (vec![item(Space::Written)], vec![item(Space::Written), item(Space::Allocated)]);
         for (shared_flush, in_line_for_flushes) in [(true, vec![Token(1)]), (false, vec![])] {
@@ -320,7 +324,7 @@ mod tests {
             sync().unwrap();
             // An eventfd cannot be synced.
             let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
-            let bad = File::new(u64::MAX, DirId(0), Path::new("bad"), FileMode::Blocks, Some(event));
+            let bad = File::new(u64::MAX, DirId(0), FileMode::Blocks, event);
             match failing {
                 "sync file" => {
                     run(Op::SyncFile { file: bad }, &disks).into_count().unwrap_err();

@@ -70,9 +70,9 @@ impl Log {
         let (checkpoint, files) = self.last_files();
         let place = &self.0.place;
         let io = self.0.shard.io();
+        let path = self.log_path(checkpoint.segment);
         let file = self.cut_to(checkpoint.pos).await?;
-        let path = || file.path().to_owned();
-        io.sync_file(file.clone()).await.map_err(|error| ("cut", path(), error))?;
+        io.sync_file(file).await.map_err(|error| ("cut", path, error))?;
         for (path, bytes) in files {
             let written = write_file(io, place, &path, Bytes::from(bytes)).await;
             written.map_err(|error| ("write", path, error))?;
@@ -126,12 +126,13 @@ impl Log {
 
     /// Cuts prepared space off the active segment.
     async fn cut_to(&self, end: u64) -> Result<File, Failure> {
-        let file = {
-            let mut state = self.0.state.borrow_mut();
-            state.active_mut().blocks.clone().expect("a settled log's active segment has a file")
+        let (base, file) = {
+            let state = self.0.state.borrow();
+            let active = state.active();
+            (active.base, active.blocks.clone().expect("a settled log's active segment has a file"))
         };
         let cut = self.0.shard.io().truncate(file.clone(), end).await;
-        cut.map_err(|error| ("cut", file.path().to_owned(), error))?;
+        cut.map_err(|error| ("cut", self.log_path(base), error))?;
         Ok(file)
     }
 

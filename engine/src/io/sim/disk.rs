@@ -187,10 +187,9 @@ impl Disk {
                 if pos + len > size {
                     return Err(invalid("a block write lies within the file's size"));
                 }
-                let path = file.path().display();
                 assert!(
                     !self.file(file).is_cached(pos, len),
-                    "{path}: what a reader has in the page cache is written past it"
+                    "{file:?}: what a reader has in the page cache is written past it"
                 );
             }
         }
@@ -273,7 +272,7 @@ impl Disk {
         let Node::File(content) = &self.nodes[&inode] else { return Err(os_error(EISDIR)) };
         let len = content.len();
         self.open.insert(id, inode);
-        Ok((File::new(id, self.dir, path, mode, None), len))
+        Ok((File::simulated(id, self.dir, path, mode), len))
     }
 
     fn create(&mut self, path: &Path, mode: FileMode, id: u64) -> io::Result<(File, u64)> {
@@ -284,7 +283,7 @@ impl Disk {
         let inode = self.add(Node::File(SimFile::default()));
         self.change(vec![(dir, name, Some(inode))]);
         self.open.insert(id, inode);
-        Ok((File::new(id, self.dir, path, mode, None), 0))
+        Ok((File::simulated(id, self.dir, path, mode), 0))
     }
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {

@@ -74,6 +74,13 @@ struct Source {
     size: u64,
 }
 
+/// What a group is written to.
+#[derive(Clone, Copy)]
+struct Output<'a> {
+    file: &'a File,
+    path: &'a Path,
+}
+
 /// What a pass takes along from chunk to chunk, and from thread to thread.
 struct Pass {
     map: OffsetMap,
@@ -205,7 +212,7 @@ impl Round<'_> {
             let source = self.source(base).await?;
             let file = source.file.clone();
             let noted = self.note_source(source, map, &aborted).await;
-            self.close(file).await?;
+            self.close(base, file).await?;
             let (back, fits) = noted?;
             map = back;
             if !fits {
@@ -344,7 +351,7 @@ impl Round<'_> {
             Ok(_) => {
                 pass.segment = Segment::new(group.base(), created);
                 pass.changed = group.sources.len() > 1;
-                self.write_sources(group, &file, pass).await
+                self.write_sources(group, Output { file: &file, path }, pass).await
             }
             Err(error) => Err(failed("prepare space in")(error)),
         };
@@ -371,7 +378,7 @@ impl Round<'_> {
     async fn write_sources(
         &mut self,
         group: &Group,
-        file: &File,
+        output: Output<'_>,
         mut pass: Pass,
     ) -> Result<Pass, CleanError> {
         for (at, base) in group.sources.iter().enumerate() {
@@ -379,8 +386,8 @@ impl Round<'_> {
             let source = self.source(*base).await?;
             self.done.bytes_before += source.size;
             let read = source.file.clone();
-            let written = self.write_source(source, is_last, file, pass).await;
-            self.close(read).await?;
+            let written = self.write_source(source, is_last, output, pass).await;
+            self.close(*base, read).await?;
             pass = written?;
         }
         Ok(pass)
@@ -390,7 +397,7 @@ impl Round<'_> {
         &mut self,
         mut source: Source,
         is_last: bool,
-        file: &File,
+        Output { file, path }: Output<'_>,
         mut pass: Pass,
     ) -> Result<Pass, CleanError> {
         let io = self.log.0.shard.io();
@@ -408,12 +415,12 @@ impl Round<'_> {
             if len > 0 {
                 let pos = pass.segment.size - len;
                 let written = io.write(file.clone(), pos, Bytes::from(kept)).await;
-                written.map_err(|error| self.log.cleaning_failed("write", file.path(), error))?;
+                written.map_err(|error| self.log.cleaning_failed("write", path, error))?;
                 unsynced += len;
             }
             if unsynced >= SYNC_BYTES {
                 let synced = io.sync_file(file.clone()).await;
-                synced.map_err(|error| self.log.cleaning_failed("sync", file.path(), error))?;
+                synced.map_err(|error| self.log.cleaning_failed("sync", path, error))?;
                 unsynced = 0;
             }
             source.pos += consumed as u64;
@@ -434,16 +441,15 @@ impl Round<'_> {
         match size {
             Some(size) => Ok(Source { base, file, pos: 0, size }),
             None => {
-                self.close(file).await?;
+                self.close(base, file).await?;
                 Err(CleanError::Stopped)
             }
         }
     }
 
-    async fn close(&self, file: File) -> Result<(), CleanError> {
-        let path = file.path().to_owned();
+    async fn close(&self, base: Offset, file: File) -> Result<(), CleanError> {
         let closed = self.log.0.shard.io().close(file).await;
-        closed.map(drop).map_err(|error| self.log.cleaning_failed("close", &path, error))
+        closed.map(drop).map_err(|error| self.log.cleaning_failed("close", &self.log.log_path(base), error))
     }
 
     /// The next batches of a segment, in whole; `None` at its end.

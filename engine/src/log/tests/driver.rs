@@ -60,7 +60,7 @@ impl FileDriver {
             .and_then(|file| Ok((file.metadata()?.len(), file)));
         Outcome::Opened(opened.map(|(len, file)| {
             self.next_file += 1;
-            (File::new(self.next_file, dir, path, mode, Some(OwnedFd::from(file))), len)
+            (File::new(self.next_file, dir, mode, OwnedFd::from(file)), len)
         }))
     }
 
