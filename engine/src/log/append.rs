@@ -1,7 +1,7 @@
 //! Appending: what is checked, which offsets and epochs are given, where the bytes are placed.
 
 use super::config::TimestampType;
-use super::error::AppendError;
+use super::error::{AppendError, LogFailed};
 use super::producers::{Check, ProducerError};
 use super::segment::{Incoming, Segment};
 use super::tail::Tail;
@@ -224,7 +224,7 @@ impl Log {
 impl State {
     fn takes_appends(&self) -> Result<(), AppendError> {
         if let Some(failed) = &self.failed {
-            return Err(AppendError::Failed(failed.clone()));
+            return Err(AppendError::Failed(LogFailed::clone(failed)));
         }
         if self.no_space {
             return Err(AppendError::NoSpace);

@@ -9,7 +9,7 @@ use super::resting::Awake;
 use crate::io::buf::{aligned, aligned_past};
 use crate::limits::{BLOCK, SCAN_DEBT_MAX};
 use bytes::{Bytes, BytesMut};
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -39,7 +39,7 @@ struct Inner {
 }
 
 struct Entry {
-    chunks: Weak<Chunks>,
+    chunks: Weak<RefCell<ChunkList>>,
     number: u64,
     charge: usize,
     /// Of it, what lies in no arena.
@@ -145,17 +145,18 @@ impl Cache {
     }
 
     /// Puts in a log's next chunk, which keeps `copied` bytes of a room from being used again, and the memory of what was not copied.
-    pub(super) fn push(&self, chunks: &Rc<Chunks>, chunk: Chunk, copied: usize) {
+    pub(super) fn push(&self, chunks: &Chunks, chunk: Chunk, copied: usize) {
         let mut inner = self.0.borrow_mut();
         let inner = &mut *inner;
         let charge = copied + chunk.rest.len();
         let in_arena = chunk.rest.is_empty() || inner.arenas.hold(&chunk.rest);
         let rest = if in_arena { 0 } else { chunk.rest.len() };
         let own = rest + if copied > inner.arenas.arena_bytes() { copied } else { 0 };
-        let number = chunks.push(chunk);
+        let list = chunks.0.get_or_init(Rc::default);
+        let number = list.borrow_mut().push(chunk);
         inner.bytes += charge;
         inner.own_bytes += own;
-        inner.queue.push_back(Entry { chunks: Rc::downgrade(chunks), number, charge, own });
+        inner.queue.push_back(Entry { chunks: Rc::downgrade(list), number, charge, own });
         while inner.bytes > inner.bytes_max && inner.evict() {}
         if own > 0 {
             inner.make_room_beside_arenas();
@@ -170,7 +171,7 @@ impl Inner {
         self.bytes -= oldest.charge;
         self.own_bytes -= oldest.own;
         if let Some(chunks) = oldest.chunks.upgrade() {
-            chunks.evict(oldest.number);
+            chunks.borrow_mut().evict(oldest.number);
         }
         true
     }
@@ -207,9 +208,9 @@ impl Inner {
     }
 }
 
-/// One log's chunks in the cache: adjoining runs of its newest batches, oldest first.
+/// One log's chunks in the cache: adjoining runs of its newest batches, oldest first. Takes memory once there is one.
 #[derive(Default)]
-pub(super) struct Chunks(RefCell<ChunkList>);
+pub(super) struct Chunks(OnceCell<Rc<RefCell<ChunkList>>>);
 
 #[derive(Default)]
 struct ChunkList {
@@ -229,38 +230,27 @@ pub(super) struct Chunk {
 }
 
 impl Chunks {
-    fn push(&self, chunk: Chunk) -> u64 {
-        let mut list = self.0.borrow_mut();
-        let number = list.next_number;
-        list.next_number += 1;
-        list.chunks.push_back((number, chunk));
-        number
-    }
-
-    fn evict(&self, number: u64) {
-        let mut list = self.0.borrow_mut();
-        if list.chunks.front().is_some_and(|(first, _)| *first == number) {
-            list.chunks.pop_front();
-            if list.chunks.is_empty() {
-                // Since its newest batch all the memory has been used once: the log is idle.
-                list.chunks = VecDeque::new();
-            }
-        }
+    fn list(&self) -> Option<RefMut<'_, ChunkList>> {
+        self.0.get().map(|list| list.borrow_mut())
     }
 
     /// Gives up the memory for more.
     pub(super) fn shrink(&self) {
-        self.0.borrow_mut().chunks.shrink_to_fit();
+        if let Some(mut list) = self.list() {
+            list.chunks.shrink_to_fit();
+        }
     }
 
     /// Forgets all chunks: what they held was cut off the log.
     pub(super) fn clear(&self) {
-        self.0.borrow_mut().chunks.clear();
+        if let Some(mut list) = self.list() {
+            list.chunks.clear();
+        }
     }
 
     /// Forgets the chunks that begin before this offset: their segments have been replaced.
     pub(super) fn forget_before(&self, offset: Offset) {
-        let mut list = self.0.borrow_mut();
+        let Some(mut list) = self.list() else { return };
         while list.chunks.front().is_some_and(|(_, chunk)| chunk.base_offset < offset) {
             list.chunks.pop_front();
         }
@@ -268,13 +258,32 @@ impl Chunks {
 
     /// The `n`th chunk from the one that holds this offset.
     pub(super) fn nth_from(&self, offset: Offset, n: usize) -> Option<Chunk> {
-        let list = self.0.borrow();
+        let list = self.0.get()?.borrow();
         let at = list.chunks.partition_point(|(_, chunk)| chunk.next_offset <= offset);
         let (_, first) = list.chunks.get(at)?;
         if first.base_offset > offset {
             return None;
         }
         list.chunks.get(at + n).map(|(_, chunk)| chunk.clone())
+    }
+}
+
+impl ChunkList {
+    fn push(&mut self, chunk: Chunk) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.chunks.push_back((number, chunk));
+        number
+    }
+
+    fn evict(&mut self, number: u64) {
+        if self.chunks.front().is_some_and(|(first, _)| *first == number) {
+            self.chunks.pop_front();
+            if self.chunks.is_empty() {
+                // Since its newest batch all the memory has been used once: the log is idle.
+                self.chunks = VecDeque::new();
+            }
+        }
     }
 }
 
@@ -286,7 +295,7 @@ mod tests {
     fn memory_goes_round_within_the_budget() {
         let budget = 1 << 20;
         let cache = Cache::new(budget);
-        let chunks = Rc::<Chunks>::default();
+        let chunks = Chunks::default();
         for round in 0..1000 {
             let offset: Offset = round;
             let len = if round % 100 == 0 { 300_000 } else { 20_000 };
@@ -307,7 +316,7 @@ mod tests {
             cache.push(&chunks, chunk, charge);
             assert!(cache.bytes() <= budget, "round {round} holds {}", cache.bytes());
         }
-        let kept = chunks.0.borrow().chunks.len();
+        let kept = chunks.list().unwrap().chunks.len();
         assert!(kept > 10, "the newest {kept} chunks are still there");
     }
 }

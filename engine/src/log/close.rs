@@ -28,7 +28,7 @@ impl Log {
             self.let_go(Ok(())).await?;
             return Err(failed);
         }
-        let checkpointing = self.0.checkpointing.take(1).await;
+        let checkpointing = self.0.checkpointing.next().await;
         match self.write_all_beside().await {
             Ok(files) => Ok(Closing { log: self, files, _alone: [alone, checkpointing] }),
             Err(failure) => match self.let_go(Err(failure)).await {
@@ -40,7 +40,7 @@ impl Log {
 
     async fn refuse_changes(&self) -> Permit {
         self.stop_cleaning().await;
-        let alone = self.0.changes.take(1).await;
+        let alone = self.0.changes.next().await;
         let mut state = self.0.state.borrow_mut();
         (state.changing, state.closing) = (true, true);
         alone
@@ -178,7 +178,7 @@ impl Log {
         self.end(LogFailed::Closed);
         self.stop_cleaning().await;
         // What a task of this log would still write by a name must not come into a directory made anew under it.
-        let _alone = self.0.changes.take(1).await;
+        let _alone = self.0.changes.next().await;
         self.idle().await;
         self.0.chunks.clear();
         let io = self.0.shard.io().clone();

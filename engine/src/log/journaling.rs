@@ -2,6 +2,7 @@
 
 use super::error::LogFailed;
 use super::journal::{ENTRY_BYTES_MAX, ENTRY_LEN, Entered, Journal, JournalLimits, Put, put_entry};
+use super::marks::Awaited;
 use super::truncate::Step;
 use super::{Gaps, Log, Offset, State};
 use crate::io::{File, Space};
@@ -90,7 +91,7 @@ impl Log {
             state.has_dirtied(journal, Space::Written);
             state.marks.written = state.marks.written.max(next);
             state.marks.check();
-            state.written_waiters.reached(next, &mut woken);
+            state.waiters.reached(Awaited::Written, next, &mut woken);
             self.follow_with_durable(state);
         }
         self.wake(woken);
@@ -124,7 +125,7 @@ impl Log {
                     return Ok(());
                 }
                 if let Some(failed) = &state.failed {
-                    return Err(failed.clone());
+                    return Err(LogFailed::clone(failed));
                 }
                 if state.filed < offset {
                     self.start_writer(&mut state);
@@ -149,7 +150,7 @@ impl Log {
     /// Whether the log's file has all that was promised of it.
     pub(super) fn has_left_journal(&self) -> bool {
         let state = self.0.state.borrow();
-        let failed = matches!(state.failed, Some(LogFailed::Storage { .. }));
+        let failed = matches!(state.failed.as_deref(), Some(LogFailed::Storage { .. }));
         !failed || (state.filed >= state.marks.written && state.filed_durable >= state.marks.durable)
     }
 

@@ -32,11 +32,25 @@ impl Marks {
     }
 }
 
-/// Tasks that wait for one mark, in the order of the offsets they wait for.
+/// A mark that tasks wait for.
+#[derive(Clone, Copy)]
+pub(super) enum Awaited {
+    Written,
+    Durable,
+}
+
+/// Tasks that wait for a log's marks. Takes memory while there are any, and until the log rests.
 #[derive(Default)]
 pub(super) struct Waiters {
-    queue: VecDeque<Waiter>,
+    lines: Option<Box<Lines>>,
     next_id: u64,
+}
+
+/// Those who wait for each mark, in the order of the offsets they wait for.
+#[derive(Default)]
+struct Lines {
+    written: VecDeque<Waiter>,
+    durable: VecDeque<Waiter>,
 }
 
 struct Waiter {
@@ -45,43 +59,79 @@ struct Waiter {
     waker: Waker,
 }
 
+impl Lines {
+    fn of(&mut self, mark: Awaited) -> &mut VecDeque<Waiter> {
+        match mark {
+            Awaited::Written => &mut self.written,
+            Awaited::Durable => &mut self.durable,
+        }
+    }
+}
+
 impl Waiters {
     /// Remembers a task. Offsets mostly come in order, so its place is at or near the end.
-    pub(super) fn add(&mut self, offset: Offset, waker: &Waker) -> u64 {
+    pub(super) fn add(&mut self, mark: Awaited, offset: Offset, waker: &Waker) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        let after = self.queue.iter().rev().take_while(|waiter| waiter.offset > offset).count();
-        let at = self.queue.len() - after;
-        self.queue.insert(at, Waiter { offset, id, waker: waker.clone() });
+        let line = self.lines.get_or_insert_default().of(mark);
+        let after = line.iter().rev().take_while(|waiter| waiter.offset > offset).count();
+        let at = line.len() - after;
+        line.insert(at, Waiter { offset, id, waker: waker.clone() });
         id
     }
 
-    /// A task that is in the queue was polled again, perhaps as another task.
-    pub(super) fn renew(&mut self, id: u64, waker: &Waker) {
-        if let Some(waiter) = self.queue.iter_mut().find(|waiter| waiter.id == id) {
+    /// A task that is in its line was polled again, perhaps as another task.
+    pub(super) fn renew(&mut self, mark: Awaited, id: u64, waker: &Waker) {
+        let Some(lines) = &mut self.lines else { return };
+        if let Some(waiter) = lines.of(mark).iter_mut().find(|waiter| waiter.id == id) {
             waiter.waker.clone_from(waker);
         }
     }
 
     /// Forgets a task that no longer waits.
-    pub(super) fn remove(&mut self, id: u64) {
-        self.queue.retain(|waiter| waiter.id != id);
+    pub(super) fn remove(&mut self, mark: Awaited, id: u64) {
+        if let Some(lines) = &mut self.lines {
+            lines.of(mark).retain(|waiter| waiter.id != id);
+        }
     }
 
-    /// Takes out those whose offset the mark has reached.
-    pub(super) fn reached(&mut self, mark: Offset, woken: &mut Vec<Waker>) {
-        while self.queue.front().is_some_and(|first| first.offset <= mark) {
-            woken.extend(self.queue.pop_front().map(|first| first.waker));
+    /// Takes out those whose offset a mark has reached.
+    pub(super) fn reached(&mut self, mark: Awaited, offset: Offset, woken: &mut Vec<Waker>) {
+        let Some(lines) = &mut self.lines else { return };
+        let line = lines.of(mark);
+        while line.front().is_some_and(|first| first.offset <= offset) {
+            woken.extend(line.pop_front().map(|first| first.waker));
         }
     }
 
     /// Gives up the memory of those who waited once.
     pub(super) fn shrink(&mut self) {
-        self.queue.shrink_to_fit();
+        self.lines.take_if(|lines| lines.written.is_empty() && lines.durable.is_empty());
     }
 
     /// Takes out all: the log has failed or was cut.
     pub(super) fn all(&mut self, woken: &mut Vec<Waker>) {
-        woken.extend(self.queue.drain(..).map(|waiter| waiter.waker));
+        let lines = self.lines.take().into_iter().flat_map(|lines| [lines.written, lines.durable]);
+        woken.extend(lines.flatten().map(|waiter| waiter.waker));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_woken_takes_nobody_with_him_when_he_goes() {
+        let (mut waiters, mut woken) = (Waiters::default(), Vec::new());
+        let first = waiters.add(Awaited::Durable, 1, Waker::noop());
+        waiters.reached(Awaited::Durable, 1, &mut woken);
+        waiters.shrink();
+        assert!(waiters.lines.is_none(), "nobody waits");
+        waiters.add(Awaited::Durable, 2, Waker::noop());
+        waiters.remove(Awaited::Durable, first);
+        waiters.reached(Awaited::Written, 2, &mut woken);
+        assert_eq!(woken.len(), 1);
+        waiters.reached(Awaited::Durable, 2, &mut woken);
+        assert_eq!(woken.len(), 2);
     }
 }

@@ -56,6 +56,7 @@ mod scan;
 mod sealing;
 mod segment;
 mod segments;
+mod seldom;
 mod space;
 mod survey;
 mod tail;
@@ -88,7 +89,7 @@ pub use truncate::TruncateError;
 
 use crate::io::{DirId, File, Instant, Space};
 use crate::shard::Shard;
-use crate::shard::sync::{Credits, Event};
+use crate::shard::sync::{Credits, Event, Turns};
 use cache::Chunks;
 use checkpoint::OnDisk;
 use cleaning::Cleaning;
@@ -99,7 +100,8 @@ use notices::Notices;
 use producers::Producers;
 use segment::Segment;
 use segments::Segments;
-use std::cell::RefCell;
+use seldom::Seldom;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -125,19 +127,19 @@ struct Inner {
     shard: Shard,
     place: LogDir,
     cache: Cache,
-    chunks: Rc<Chunks>,
+    chunks: Chunks,
     /// Happens when a mark has moved, and when the log has failed.
     moved: Event,
     /// What is called then: see [`Log::on_move`].
-    follower: RefCell<Option<Rc<dyn Fn()>>>,
+    follower: OnceCell<Box<dyn Fn()>>,
     /// Happens when a step of space has been prepared, or could not be.
     prepared: Event,
     /// Held while the log is truncated or its start moves.
-    changes: Credits,
+    changes: Turns,
     /// Held while a checkpoint is being written.
-    checkpointing: Credits,
+    checkpointing: Turns,
     /// Held while segments are put away, and while cleaned ones take their place.
-    removing: Credits,
+    removing: Turns,
     /// One is held by who reads files, all of them while segments are replaced.
     reading: Credits,
     notices: Notices,
@@ -160,13 +162,12 @@ struct State {
     producers: Producers,
     epochs: Epochs,
     /// Transactions that were aborted before the log was taken over from Apache Kafka, in the order of their markers.
-    aborted: Vec<AbortedTransaction>,
+    aborted: Box<[AbortedTransaction]>,
     /// The producers as they were where a segment begins, until that is on disk.
-    snapshots: BTreeMap<Offset, Producers>,
+    snapshots: Seldom<BTreeMap<Offset, Producers>>,
     /// Files of removed segments, renamed, and when they are to go.
-    put_away: VecDeque<(Instant, Vec<PathBuf>)>,
-    written_waiters: Waiters,
-    durable_waiters: Waiters,
+    put_away: Seldom<VecDeque<(Instant, Vec<PathBuf>)>>,
+    waiters: Waiters,
     /// Somebody wants the durable mark here.
     durable_wanted: Offset,
     /// Everything below is written in the log's own files; what is not lies in the journal, or is not written yet.
@@ -188,8 +189,8 @@ struct State {
     background_sync_is_due: bool,
     /// Bytes of the write in flight.
     in_flight: usize,
-    failed: Option<LogFailed>,
-    cleaning: Cleaning,
+    failed: Option<Box<LogFailed>>,
+    cleaning: Seldom<Cleaning>,
     /// The disk was full when space was last asked for.
     no_space: bool,
     /// The log is being truncated, cleared or closed: appends must come again.
@@ -201,11 +202,11 @@ struct State {
     /// The lowest offset that was ever taken back.
     cut_from: Offset,
     /// Segments that have been left and are not sealed yet, in order.
-    to_seal: VecDeque<Offset>,
+    to_seal: Seldom<VecDeque<Offset>>,
     sealer_runs: bool,
     gaps: Gaps,
     /// What the leader epochs' own file holds.
-    epochs_on_disk: Option<Vec<u8>>,
+    epochs_on_disk: Option<Box<[u8]>>,
     /// Where the last checkpoint lets recovery begin.
     checkpointed: Offset,
     /// The segment in which it does: of the checkpoint that is certainly durable.
@@ -263,7 +264,7 @@ impl Log {
 
     /// Why the log is offline, if it is.
     pub fn failed(&self) -> Option<LogFailed> {
-        self.0.state.borrow().failed.clone()
+        self.0.state.borrow().failed.as_deref().cloned()
     }
 
     /// Its settings.
@@ -274,6 +275,11 @@ impl Log {
     /// Changes its settings, from the next append on.
     pub fn configure(&self, config: LogConfig) {
         self.0.state.borrow_mut().config = self.0.cache.configs().share(config);
+    }
+
+    /// The shard it belongs to.
+    pub fn shard(&self) -> &Shard {
+        &self.0.shard
     }
 
     /// Where its files are.

@@ -2,11 +2,10 @@
 
 use super::Log;
 use super::error::LogFailed;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 /// Something a person should know.
 #[derive(Debug, Clone)]
@@ -36,12 +35,10 @@ impl fmt::Display for Damage {
     }
 }
 
-type Listener = Rc<dyn Fn(Notice)>;
-
 /// Tells a log's notices, or keeps them for who will listen.
 #[derive(Default)]
 pub(super) struct Notices {
-    listener: RefCell<Option<Listener>>,
+    listener: OnceCell<Box<dyn Fn(Notice)>>,
     /// Most logs never have anything to tell.
     kept: RefCell<Option<Box<Kept>>>,
 }
@@ -55,10 +52,10 @@ struct Kept {
 }
 
 impl Log {
-    /// From now on this is told everything, and first what came up before.
+    /// From now on this is told everything, and first what came up before. There is one for the life of the log.
     pub fn on_notice(&self, listener: impl Fn(Notice) + 'static) {
         let notices = &self.0.notices;
-        *notices.listener.borrow_mut() = Some(Rc::new(listener));
+        assert!(notices.listener.set(Box::new(listener)).is_ok(), "a log has one listener");
         let kept = |kept: &mut Box<Kept>| std::mem::take(&mut kept.waiting);
         let waiting = notices.kept.borrow_mut().as_mut().map(kept).unwrap_or_default();
         waiting.into_iter().for_each(|notice| notices.tell(notice));
@@ -80,8 +77,7 @@ impl Log {
 
 impl Notices {
     pub(super) fn tell(&self, notice: Notice) {
-        let listener = self.listener.borrow().clone();
-        match listener {
+        match self.listener.get() {
             Some(listener) => listener(notice),
             // Who comes later sees for himself.
             None if matches!(notice, Notice::NoSpace) => {}

@@ -1,6 +1,7 @@
 //! Opening a log: trust up to the checkpoint, scan from there, cut off what is not whole, and only then accept appends.
 
 use super::append::SMALLEST_EPOCH;
+use super::cache::Chunks;
 use super::checkpoint::{CHECKPOINT_FILE, Checkpoint, OFFSET_MAX, OnDisk};
 use super::cleaning::finish_swaps;
 use super::epochs::Epochs;
@@ -10,7 +11,7 @@ use super::files::{
     write_gaps_file,
 };
 use super::journal::{Journal, LeftOf, LogId};
-use super::marks::Marks;
+use super::marks::{Marks, Waiters};
 use super::notices::Damage;
 use super::offset_index::OffsetIndex;
 use super::producers::Producers;
@@ -18,6 +19,7 @@ use super::scan::{Scan, last_block};
 use super::sealing::{Keep, LogStart};
 use super::segment::{Indexes, Segment};
 use super::segments::Segments;
+use super::seldom::Seldom;
 use super::space::Prepared;
 use super::time_index::TimeIndex;
 use super::transactions::{self, TRANSACTION_INDEX};
@@ -29,9 +31,9 @@ use crate::limits::BLOCK;
 #[cfg(ringlog_plant)]
 use crate::plant::{self, Plant};
 use crate::shard::Shard;
-use crate::shard::sync::{Credits, Event};
+use crate::shard::sync::{Credits, Event, Turns};
 use bytes::Bytes;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
@@ -162,11 +164,10 @@ impl Log {
             is_awake: false,
             producers,
             epochs,
-            aborted,
-            snapshots,
-            put_away: VecDeque::new(),
-            written_waiters: Default::default(),
-            durable_waiters: Default::default(),
+            aborted: aborted.into(),
+            snapshots: snapshots.into(),
+            put_away: Seldom::default(),
+            waiters: Waiters::default(),
             durable_wanted: end,
             filed: end,
             filed_durable: end,
@@ -180,13 +181,13 @@ impl Log {
             background_sync_is_due: false,
             in_flight: 0,
             failed: None,
-            cleaning: Default::default(),
+            cleaning: Seldom::default(),
             no_space: false,
             changing: false,
             closing: false,
             truncations: 0,
             cut_from: Offset::MAX,
-            to_seal: VecDeque::new(),
+            to_seal: Seldom::default(),
             sealer_runs: false,
             gaps: if gaps { Gaps::Marked } else { Gaps::None },
             epochs_on_disk: None,
@@ -203,15 +204,15 @@ impl Log {
             shard: shard.clone(),
             place,
             cache: cache.clone(),
-            chunks: Rc::default(),
+            chunks: Chunks::default(),
             moved: Event::default(),
             prepared: Event::default(),
-            follower: RefCell::default(),
+            follower: OnceCell::new(),
             notices: Default::default(),
             journal,
-            changes: Credits::new(1),
-            checkpointing: Credits::new(1),
-            removing: Credits::new(1),
+            changes: Turns::default(),
+            checkpointing: Turns::default(),
+            removing: Turns::default(),
             reading: Credits::new(READERS_MAX),
             state: RefCell::new(state),
         }));

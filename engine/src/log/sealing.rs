@@ -224,7 +224,7 @@ impl Log {
 
     /// Moves the log start, leaving the last checkpoint as it is otherwise. Readers go by it once it is on disk.
     pub(super) async fn move_log_start(&self, offset: Offset) -> io::Result<()> {
-        let permit = self.0.checkpointing.take(1).await;
+        let permit = self.0.checkpointing.next().await;
         let place = &self.0.place;
         let io = self.0.shard.io();
         let path = place.file(CHECKPOINT_FILE);
@@ -286,7 +286,7 @@ impl Log {
         keep: Keep,
     ) -> io::Result<()> {
         // One at a time, and never an older one over a newer one.
-        let permit = self.0.checkpointing.take(1).await;
+        let permit = self.0.checkpointing.next().await;
         {
             let mut state = self.0.state.borrow_mut();
             if checkpoint.offset < state.checkpointed {
@@ -309,10 +309,10 @@ impl Log {
         // A file that begins is always durable: what recovery needs is removed on the strength of it.
         let is_cached = keep == Keep::Cached && more.is_some();
         let epochs = &checkpoint.epochs;
-        let changed = !is_cached && self.0.state.borrow().epochs_on_disk.as_ref() != Some(epochs);
+        let changed = !is_cached && self.0.state.borrow().epochs_on_disk.as_deref() != Some(&epochs[..]);
         if changed {
             write_file(io, place, &place.file(EPOCHS_FILE), Bytes::from(epochs.clone())).await?;
-            self.0.state.borrow_mut().epochs_on_disk = Some(epochs.clone());
+            self.0.state.borrow_mut().epochs_on_disk = Some(Box::from(&epochs[..]));
         }
         let on_disk = match more {
             Some((before, more)) => {

@@ -5,6 +5,7 @@ use super::append::NO_TIMESTAMP;
 use super::config::LogConfig;
 use super::offset_index::{OFFSET_ENTRY_BYTES, OffsetIndex};
 use super::scan::Source;
+use super::seldom::Seldom;
 use super::space::Prepared;
 use super::time_index::{TIME_ENTRY_BYTES, TimeIndex};
 use super::verifying::Verified;
@@ -36,7 +37,7 @@ pub(super) struct Segment {
     /// Milliseconds taken off `segment.ms` for it.
     pub(super) roll_jitter: u64,
     /// What of its file has been checked since the log was opened.
-    pub(super) verified: Verified,
+    pub(super) verified: Seldom<Verified>,
     /// Its index files have been compared with its batches: they are not made anew a second time.
     pub(super) indexes_replaced: bool,
     /// Whether it is known to reach to where the next one begins.
@@ -77,7 +78,7 @@ impl Segment {
             first_timestamp: None,
             created,
             roll_jitter: 0,
-            verified: Verified::default(),
+            verified: Seldom::default(),
             indexes_replaced: false,
             end_checked: false,
             out_of_reach: false,

@@ -137,7 +137,7 @@ impl Log {
             if kept == state.aborted.len() {
                 return Ok(());
             }
-            state.aborted[..kept].to_vec()
+            Box::<[_]>::from(&state.aborted[..kept])
         };
         let in_segment = kept.partition_point(|aborted| aborted.last_offset < base);
         replace_index(self.0.shard.io(), &self.0.place, base, &kept[in_segment..]).await?;

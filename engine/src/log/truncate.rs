@@ -65,7 +65,7 @@ impl Log {
             self.truncate_fully_and_start_at(offset).await?;
             return Ok(offset);
         }
-        let _alone = self.0.changes.take(1).await;
+        let _alone = self.0.changes.next().await;
         // An epoch that began at the end and has no records goes, too (its leader may never have appended), and from the disk:
         // recovery would not take batches of an earlier one behind it.
         let log_end = self.marks().log_end;
@@ -102,7 +102,7 @@ impl Log {
 
     /// Empties the log; its next record gets this offset.
     pub async fn truncate_fully_and_start_at(&self, offset: Offset) -> Result<(), TruncateError> {
-        let _alone = self.0.changes.take(1).await;
+        let _alone = self.0.changes.next().await;
         self.changing(async || {
             self.settle().await?;
             let _nobody_reads = self.no_readers().await;
@@ -118,7 +118,7 @@ impl Log {
     /// Moves the log start to this offset (DeleteRecords), durably, and removes the segments that lie before it. The offset is one
     /// that consumers may see. Returns the log start.
     pub async fn delete_before(&self, offset: Offset) -> Result<Offset, TruncateError> {
-        let _alone = self.0.changes.take(1).await;
+        let _alone = self.0.changes.next().await;
         // It may be the last deletion that has failed: the log start has moved and is not on disk.
         if let Some(failed) = self.failed() {
             return Err(failed.into());
@@ -360,7 +360,7 @@ impl Log {
             io.sync_dir(place.dir, place.path.clone()).await.map_err(|error| ("sync directory", error))?;
         }
         self.write_checkpoint(cleared, LogStart::Given, Keep::Durably).await.map_err(marking)?;
-        self.0.state.borrow_mut().aborted.clear();
+        self.0.state.borrow_mut().aborted = Box::default();
         let mut segment = Segment::new(offset, created);
         segment.blocks = Some(file);
         self.begin_again(segment, &[], Producers::default(), Marks::at(offset));
@@ -383,15 +383,14 @@ impl Log {
             };
             state.producers = producers;
             state.epochs.truncate_from_end(marks.log_end);
-            state.snapshots.clear();
+            state.snapshots.take();
             state.dirty.clear();
             state.durable_wanted = marks.log_end;
             (state.filed, state.filed_durable) = (marks.log_end, marks.log_end);
             (state.filed_wanted, state.durable_soon) = (marks.log_end, marks.log_end);
             state.truncations += 1;
             state.cut_from = state.cut_from.min(marks.log_end);
-            state.written_waiters.all(&mut woken);
-            state.durable_waiters.all(&mut woken);
+            state.waiters.all(&mut woken);
         }
         self.0.chunks.clear();
         self.wake(woken);
@@ -399,23 +398,9 @@ impl Log {
 
     /// Removes the sealed segments that lie before the log start, oldest first; not those at which recovery would begin. Of several removals a power cut may undo any, and recovery must not meet a hole.
     pub(super) async fn remove_deleted_segments(&self) -> Step<()> {
-        let _removing = self.0.removing.take(1).await;
+        let _removing = self.0.removing.next().await;
         let mut removed = false;
-        loop {
-            let first = {
-                let state = self.0.state.borrow();
-                let until = state.marks.log_start.min(state.recovers_from);
-                #[cfg(ringlog_plant)]
-                let until =
-                    if plant::is(Plant::RemoveWhereRecoveryBegins) { state.marks.log_start } else { until };
-                let mut segments = state.segments.iter();
-                let first = segments.next().map(|(base, segment)| (*base, segment.sealed));
-                let second = segments.next().map(|(base, _)| *base);
-                match (first, second) {
-                    (Some((base, true)), Some(next)) if next <= until => base,
-                    _ => break,
-                }
-            };
+        while let Some(first) = self.first_deleted() {
             self.put_segment_away(first).await.map_err(|error| ("remove segment of", error))?;
             removed = true;
         }
@@ -425,6 +410,18 @@ impl Log {
         let place = &self.0.place;
         let synced = self.0.shard.io().sync_dir(place.dir, place.path.clone()).await;
         synced.map(drop).map_err(|error| ("sync directory", error))
+    }
+
+    /// The oldest segment, if it is one to be removed.
+    pub(super) fn first_deleted(&self) -> Option<Offset> {
+        let state = self.0.state.borrow();
+        let until = state.marks.log_start.min(state.recovers_from);
+        #[cfg(ringlog_plant)]
+        let until = if plant::is(Plant::RemoveWhereRecoveryBegins) { state.marks.log_start } else { until };
+        let mut segments = state.segments.iter();
+        let (first, segment) = segments.next()?;
+        let (next, _) = segments.next()?;
+        (segment.sealed && *next <= until).then_some(*first)
     }
 
     /// Removes the producers' snapshots past this offset, wherever they are: they tell of records that are gone.

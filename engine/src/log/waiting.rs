@@ -1,7 +1,7 @@
 //! Waiting for a log's marks, and what happens to those who wait when the log fails.
 
 use super::error::LogFailed;
-use super::marks::Waiters;
+use super::marks::Awaited;
 use super::notices::Notice;
 use super::{Inner, Log, Offset, State};
 use crate::limits::UNWRITTEN_BYTES_MAX;
@@ -14,13 +14,13 @@ use std::task::{Context, Poll, Waker};
 impl Log {
     /// Waits until every record below this offset is written: it survives the death of this process.
     pub fn wait_written(&self, offset: Offset) -> impl Future<Output = Result<(), LogFailed>> + use<> {
-        Wait::new(self.0.clone(), Stage::Written, offset)
+        Wait::new(self.0.clone(), Awaited::Written, offset)
     }
 
     /// Waits until every record below this offset is on stable storage: asks for a sync, and shares it.
     pub fn wait_durable(&self, offset: Offset) -> impl Future<Output = Result<(), LogFailed>> + use<> {
         self.want_durable(&mut self.0.state.borrow_mut(), offset);
-        Wait::new(self.0.clone(), Stage::Durable, offset)
+        Wait::new(self.0.clone(), Awaited::Durable, offset)
     }
 
     /// Waits until appends are not refused as [`super::AppendError::Busy`].
@@ -53,10 +53,9 @@ impl Log {
             let mut state = self.0.state.borrow_mut();
             if state.failed.is_none() {
                 storage = matches!(failed, LogFailed::Storage { .. }).then(|| failed.clone());
-                state.failed = Some(failed);
+                state.failed = Some(Box::new(failed));
             }
-            state.written_waiters.all(&mut woken);
-            state.durable_waiters.all(&mut woken);
+            state.waiters.all(&mut woken);
         }
         self.wake(woken);
         if let Some(failed) = storage {
@@ -64,9 +63,10 @@ impl Log {
         }
     }
 
-    /// From now on this is called whenever a mark has moved, and when the log has failed. It may look at the log and append to it.
+    /// From now on this is called whenever a mark has moved, and when the log has failed. It may look at the log and append to it. There is one for
+    /// the life of the log.
     pub fn on_move(&self, follower: impl Fn() + 'static) {
-        *self.0.follower.borrow_mut() = Some(Rc::new(follower));
+        assert!(self.0.follower.set(Box::new(follower)).is_ok(), "a log has one follower");
     }
 
     /// Wakes tasks whose wait is over, and those who wait for any move.
@@ -75,31 +75,17 @@ impl Log {
             waker.wake();
         }
         self.0.moved.notify();
-        let follower = self.0.follower.borrow().clone();
-        if let Some(follower) = follower {
+        if let Some(follower) = self.0.follower.get() {
             follower();
         }
     }
 }
 
-#[derive(Clone, Copy)]
-enum Stage {
-    Written,
-    Durable,
-}
-
 impl State {
-    fn mark(&self, stage: Stage) -> Offset {
-        match stage {
-            Stage::Written => self.marks.written,
-            Stage::Durable => self.marks.durable,
-        }
-    }
-
-    fn waiters(&mut self, stage: Stage) -> &mut Waiters {
-        match stage {
-            Stage::Written => &mut self.written_waiters,
-            Stage::Durable => &mut self.durable_waiters,
+    fn mark(&self, awaited: Awaited) -> Offset {
+        match awaited {
+            Awaited::Written => self.marks.written,
+            Awaited::Durable => self.marks.durable,
         }
     }
 }
@@ -107,16 +93,16 @@ impl State {
 /// One task that waits for a mark to reach an offset.
 struct Wait {
     log: Rc<Inner>,
-    stage: Stage,
+    mark: Awaited,
     offset: Offset,
     truncations: u64,
     queued: Option<u64>,
 }
 
 impl Wait {
-    fn new(log: Rc<Inner>, stage: Stage, offset: Offset) -> Self {
+    fn new(log: Rc<Inner>, mark: Awaited, offset: Offset) -> Self {
         let truncations = log.state.borrow().truncations;
-        Self { log, stage, offset, truncations, queued: None }
+        Self { log, mark, offset, truncations, queued: None }
     }
 }
 
@@ -129,20 +115,20 @@ impl Future for Wait {
         // What was taken back may have been written over meanwhile, by other records: the mark says nothing of these.
         let over = if state.truncations != wait.truncations && state.cut_from < wait.offset {
             Some(Err(LogFailed::Truncated))
-        } else if state.mark(wait.stage) >= wait.offset {
+        } else if state.mark(wait.mark) >= wait.offset {
             Some(Ok(()))
         } else {
-            state.failed.clone().map(Err)
+            state.failed.as_deref().cloned().map(Err)
         };
         if let Some(result) = over {
             if let Some(id) = wait.queued.take() {
-                state.waiters(wait.stage).remove(id);
+                state.waiters.remove(wait.mark, id);
             }
             return Poll::Ready(result);
         }
         match wait.queued {
-            Some(id) => state.waiters(wait.stage).renew(id, cx.waker()),
-            None => wait.queued = Some(state.waiters(wait.stage).add(wait.offset, cx.waker())),
+            Some(id) => state.waiters.renew(wait.mark, id, cx.waker()),
+            None => wait.queued = Some(state.waiters.add(wait.mark, wait.offset, cx.waker())),
         }
         Poll::Pending
     }
@@ -151,7 +137,7 @@ impl Future for Wait {
 impl Drop for Wait {
     fn drop(&mut self) {
         if let Some(id) = self.queued {
-            self.log.state.borrow_mut().waiters(self.stage).remove(id);
+            self.log.state.borrow_mut().waiters.remove(self.mark, id);
         }
     }
 }

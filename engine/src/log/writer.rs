@@ -2,6 +2,7 @@
 
 use super::cache::Chunk;
 use super::files::write_gaps_file;
+use super::marks::Awaited;
 use super::notices::Notice;
 use super::segment::Segment;
 use super::tail::Block;
@@ -225,7 +226,7 @@ impl Log {
             // The journal may have been first.
             state.marks.written = state.marks.written.max(next_offset);
             state.marks.check();
-            state.written_waiters.reached(next_offset, &mut woken);
+            state.waiters.reached(Awaited::Written, next_offset, &mut woken);
             self.follow_with_durable(state);
         }
         self.wake(woken);
@@ -318,7 +319,7 @@ impl Log {
                     state.marks.durable = state.marks.durable.max(written);
                     state.filed_durable = state.filed_durable.max(filed);
                     state.marks.check();
-                    state.durable_waiters.reached(written, &mut woken);
+                    state.waiters.reached(Awaited::Durable, written, &mut woken);
                 }
                 self.checkpoint_if_due(&mut state);
             }

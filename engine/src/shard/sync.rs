@@ -178,8 +178,7 @@ impl Credits {
     }
 
     fn inner(&self) -> &Rc<CreditsInner> {
-        let full = || Rc::new(CreditsInner { left: Cell::new(self.total), queue: RefCell::default() });
-        self.inner.get_or_init(full)
+        self.inner.get_or_init(|| CreditsInner::full(self.total))
     }
 
     /// What is left.
@@ -199,29 +198,48 @@ impl Credits {
 
     /// Takes at once, or not at all; never overtakes those who wait.
     pub fn try_take(&self, amount: usize) -> Option<Permit> {
-        let amount = amount.min(self.total);
-        let inner = self.inner();
-        if !inner.queue.borrow().is_empty() || inner.left.get() < amount {
-            return None;
-        }
-        inner.left.set(inner.left.get() - amount);
-        Some(Permit { credits: inner.clone(), amount })
+        self.inner().try_take(amount.min(self.total))
     }
 
     /// Waits for its turn and takes. More than the whole budget counts as the whole budget.
     pub async fn take(&self, amount: usize) -> Permit {
-        if let Some(permit) = self.try_take(amount) {
-            return permit;
-        }
-        let amount = amount.min(self.total);
-        let claim = Rc::new(Claim { amount, granted: Cell::new(false), waiter: RefCell::default() });
-        let credits = self.inner().clone();
-        credits.queue.borrow_mut().push_back(claim.clone());
-        Waiting { credits, claim }.await
+        self.inner().take(amount.min(self.total)).await
+    }
+}
+
+/// What one task at a time may do; the others wait for their turn, first come first served. Takes memory once somebody has had one.
+#[derive(Default)]
+pub struct Turns(OnceCell<Rc<CreditsInner>>);
+
+impl Turns {
+    /// Waits for the next turn, which lasts until it is dropped.
+    pub async fn next(&self) -> Permit {
+        self.0.get_or_init(|| CreditsInner::full(1)).take(1).await
     }
 }
 
 impl CreditsInner {
+    fn full(total: usize) -> Rc<Self> {
+        Rc::new(Self { left: Cell::new(total), queue: RefCell::default() })
+    }
+
+    fn try_take(self: &Rc<Self>, amount: usize) -> Option<Permit> {
+        if !self.queue.borrow().is_empty() || self.left.get() < amount {
+            return None;
+        }
+        self.left.set(self.left.get() - amount);
+        Some(Permit { credits: self.clone(), amount })
+    }
+
+    async fn take(self: &Rc<Self>, amount: usize) -> Permit {
+        if let Some(permit) = self.try_take(amount) {
+            return permit;
+        }
+        let claim = Rc::new(Claim { amount, granted: Cell::new(false), waiter: RefCell::default() });
+        self.queue.borrow_mut().push_back(claim.clone());
+        Waiting { credits: self.clone(), claim }.await
+    }
+
     fn give(&self, amount: usize) {
         self.left.set(self.left.get() + amount);
         self.grant();

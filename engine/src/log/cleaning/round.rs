@@ -130,9 +130,10 @@ impl Log {
         result
     }
 
-    /// Whether damage was met: the log is not cleaned before the next start.
+    /// Whether damage was met in a log that is compacted: it is not cleaned before the next start.
     pub fn is_uncleanable(&self) -> bool {
-        self.0.state.borrow().cleaning.uncleanable
+        let state = self.0.state.borrow();
+        state.config.compact && state.cleaning.uncleanable
     }
 
     /// Lets no round begin any more, and waits until the one under way has given up.

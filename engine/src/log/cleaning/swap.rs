@@ -55,8 +55,8 @@ impl Log {
         truncations: u64,
     ) -> Step<bool> {
         // Nothing is truncated meanwhile, and no segment put away.
-        let _alone = self.0.changes.take(1).await;
-        let _removing = self.0.removing.take(1).await;
+        let _alone = self.0.changes.next().await;
+        let _removing = self.0.removing.next().await;
         let there = {
             let state = self.0.state.borrow();
             state.truncations == truncations

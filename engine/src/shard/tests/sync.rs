@@ -1,7 +1,7 @@
 //! Events, watches, budgets and local replies.
 
 use super::executor;
-use crate::shard::sync::{Credits, Event, Permit, Watch, oneshot};
+use crate::shard::sync::{Credits, Event, Permit, Turns, Watch, oneshot};
 use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -175,4 +175,25 @@ fn a_waiting_task_is_woken_not_just_able_to_go_on() {
     drop(permit);
     executor.turn(false);
     assert!(served.get());
+}
+
+#[test]
+fn turns_come_one_after_another() {
+    let mut executor = executor();
+    let shard = executor.shard().clone();
+    let turns = Rc::new(Turns::default());
+    let had: Rc<RefCell<Vec<(i32, Permit)>>> = Rc::default();
+    for n in 0..3 {
+        let (turns, had) = (turns.clone(), had.clone());
+        shard.spawn(async move {
+            let turn = turns.next().await;
+            had.borrow_mut().push((n, turn));
+        });
+    }
+    for n in 0..3 {
+        executor.turn(false);
+        let mut had = had.take();
+        assert_eq!(had.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [n]);
+        had.clear();
+    }
 }
