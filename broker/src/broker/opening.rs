@@ -232,7 +232,7 @@ impl Broker {
         };
         let lead =
             Lead { name: topic.name.clone(), id, leader_epoch: state.leader_epoch, config: config.clone() };
-        let partition = Partition::lead(&self.0.shard, lead, log);
+        let partition = Partition::lead(lead, log);
         self.listen_to_log(&partition);
         // The topic may have gone, or changed, while its log was being read.
         let now = self.image();

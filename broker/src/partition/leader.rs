@@ -40,12 +40,13 @@ pub struct AppendRefusal {
     pub records: Option<(Vec<i32>, String)>,
 }
 
-/// Appends that came while too much was waiting to be written. They keep their order.
+/// Appends that came while too much was waiting to be written: they stand in line while there is a task that works through it.
 #[derive(Default)]
-pub(super) struct Backlog {
-    line: VecDeque<InLine>,
-    worked: bool,
-}
+pub(super) struct Backlog(Option<Box<Line>>);
+
+/// In the order in which they came.
+#[derive(Default)]
+struct Line(VecDeque<InLine>);
 
 struct InLine {
     records: Bytes,
@@ -94,15 +95,25 @@ impl Backlog {
     /// Those whose time is up are not appended any more, and told so.
     fn expire(&mut self, now: Instant) {
         // A line is in the order of arrival, and nearly so in that of its deadlines: who is behind one with more time waits a little longer.
-        while self.line.front().is_some_and(|first| first.deadline <= now) {
-            let InLine { done, .. } = self.line.pop_front().expect("just seen");
+        let Some(Line(line)) = self.0.as_deref_mut() else { return };
+        while let Some(InLine { done, .. }) = line.pop_front_if(|first| first.deadline <= now) {
             done.send(Err(AppendRefusal::code(ErrorCode::RequestTimedOut)));
         }
     }
 
     /// Those in line learn that it has gone.
     pub(super) fn clear(&mut self) {
-        self.line.clear();
+        if let Some(Line(line)) = self.0.as_deref_mut() {
+            line.clear();
+        }
+    }
+
+    fn line(&mut self) -> &mut VecDeque<InLine> {
+        &mut self.0.get_or_insert_default().0
+    }
+
+    fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |line| line.0.len())
     }
 }
 
@@ -119,7 +130,7 @@ impl Partition {
         {
             return Appending(Stage::Refused(refusal));
         }
-        if self.0.backlog.borrow().line.is_empty() {
+        if self.0.backlog.borrow().len() == 0 {
             match self.place(records, Origin::Client, alone, acks, deadline) {
                 Ok(placed) => return Appending(Stage::Placed(placed, self.clone())),
                 Err(AppendError::Busy) => {}
@@ -168,7 +179,7 @@ impl Partition {
 
     /// Producers that wait for an acknowledgement, or to be appended.
     pub fn acks_waiting(&self) -> usize {
-        self.0.waiting.borrow().len() + self.0.backlog.borrow().line.len()
+        self.0.waiting.borrow().len() + self.0.backlog.borrow().len()
     }
 
     /// `min.insync.replicas` asks for no more replicas than the partition has (Kafka's `Partition.effectiveMinIsr`): on a single node
@@ -211,7 +222,7 @@ impl Partition {
         deadline: Instant,
     ) -> Result<Placed, AppendError> {
         let log = &self.0.log;
-        let now = self.0.shard.wall_time();
+        let now = self.0.log.shard().wall_time();
         let as_leader = LeaderAppend { epoch: self.leader_epoch(), origin, now, alone };
         let appended = log.append(records, as_leader)?;
         let marks = log.marks();
@@ -266,29 +277,28 @@ impl Partition {
     ) -> Receiver<Result<Placed, AppendRefusal>> {
         let (done, placed) = oneshot();
         let mut backlog = self.0.backlog.borrow_mut();
-        backlog.line.push_back(InLine { records: Bytes::copy_from_slice(records), acks, deadline, done });
-        if !std::mem::replace(&mut backlog.worked, true) {
-            self.0.shard.spawn(self.clone().work_backlog());
+        if backlog.0.is_none() {
+            self.0.log.shard().spawn(self.clone().work_backlog());
         }
+        let records = Bytes::copy_from_slice(records);
+        backlog.line().push_back(InLine { records, acks, deadline, done });
         placed
     }
 
     async fn work_backlog(self) {
         loop {
             self.0.log.room().await;
-            let Some(InLine { records, acks, deadline, done }) = self.0.backlog.borrow_mut().line.pop_front()
-            else {
-                break;
-            };
+            let next = self.0.backlog.borrow_mut().line().pop_front();
+            let Some(InLine { records, acks, deadline, done }) = next else { break };
             match self.place(&records, Origin::Client, true, acks, deadline) {
                 Err(AppendError::Busy) => {
-                    self.0.backlog.borrow_mut().line.push_front(InLine { records, acks, deadline, done });
-                    self.0.shard.yield_now().await;
+                    self.0.backlog.borrow_mut().line().push_front(InLine { records, acks, deadline, done });
+                    self.0.log.shard().yield_now().await;
                 }
                 placed => done.send(placed.map_err(|error| refusal(&error))),
             }
         }
-        self.0.backlog.borrow_mut().worked = false;
+        self.0.backlog.take();
     }
 
     /// The log's marks have moved, or it has failed.

@@ -24,7 +24,6 @@ use leader::Backlog;
 use ringlog_engine::log::{self, Log, LogConfig};
 #[cfg(ringlog_plant)]
 use ringlog_engine::plant::{self, Plant};
-use ringlog_engine::shard::Shard;
 use ringlog_wire::{ErrorCode, Uuid};
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -52,7 +51,6 @@ impl PartitionId {
 pub struct Partition(Rc<Inner>);
 
 struct Inner {
-    shard: Shard,
     name: Arc<str>,
     id: PartitionId,
     log: Log,
@@ -79,11 +77,10 @@ enum State {
 
 impl Partition {
     /// Takes charge of an opened log, as the leader of this epoch.
-    pub fn lead(shard: &Shard, topic: Lead, log: Log) -> Self {
+    pub fn lead(topic: Lead, log: Log) -> Self {
         let marks = log.marks();
         log.begin_epoch(topic.leader_epoch);
         let partition = Self(Rc::new(Inner {
-            shard: shard.clone(),
             name: topic.name,
             id: topic.id,
             log,
