@@ -14,6 +14,7 @@ use crate::kafka::is_kafkas;
 use crate::metrics::Scrapes;
 use crate::net::ConnectionQuotas;
 use crate::supervisor::Supervisor;
+use ringlog_engine::io::give_back_memory;
 use ringlog_engine::io::host::{self, Host, IoChoice, Reservation};
 use ringlog_engine::log::Cache;
 use ringlog_engine::shard::{self, Mesh, Placement, Shard, ShardId, Stop, mesh_ends};
@@ -127,6 +128,10 @@ async fn serve_shard<W: Write + Send + 'static>(
     opening.set(false);
     if process.gate.all_well() {
         report_recovery(&broker, broker.shard().now().since(began));
+        if id == ShardId(0) {
+            // To open thousands of logs takes much for a moment.
+            give_back_memory();
+        }
         result = listen(&broker, &process.addresses);
     }
     process.gate.pass(result.is_ok()).await;
