@@ -154,8 +154,10 @@ fn bytes_go_both_ways_and_the_end_of_stream_is_told() {
         let mut reply = [0; 3];
         client.read_exact(&mut reply).unwrap();
         assert_eq!(&reply, b"abc");
-        client.write_all(b"more").unwrap();
+        client.write_all(b"little more").unwrap();
         client.shutdown(std::net::Shutdown::Write).unwrap();
+        let little = io.start(Op::Recv { socket: socket.clone(), bytes_max: 7 }).next().await;
+        assert_eq!(little.into_bytes().unwrap(), "little ");
         assert_eq!(io.recv(socket.clone()).await.unwrap(), "more");
         assert_eq!(io.recv(socket.clone()).await.unwrap(), "");
         io.close_socket(socket).await.unwrap();
@@ -197,7 +199,7 @@ fn a_large_body_is_received_whole_and_a_cancelled_receive_loses_nothing() {
             client
         });
         let mut head = io.recv(socket.clone()).await.unwrap().to_vec();
-        let mut receive = io.start(Op::Recv { socket: socket.clone() });
+        let mut receive = io.start(Op::Recv { socket: socket.clone(), bytes_max: usize::MAX });
         receive.cancel();
         match receive.next().await.into_bytes() {
             Ok(bytes) => head.extend_from_slice(&bytes),
@@ -372,7 +374,7 @@ fn a_reset_connection_ends_its_operations() {
     check(|shard, _| async move {
         let io = shard.io();
         let (socket, client) = connect(io).await;
-        let mut receive = io.start(Op::Recv { socket: socket.clone() });
+        let mut receive = io.start(Op::Recv { socket: socket.clone(), bytes_max: usize::MAX });
         let mut hang_up = io.start(Op::HangUp { socket: socket.clone() });
         rustix::net::sockopt::set_socket_linger(&client, Some(std::time::Duration::ZERO)).unwrap();
         drop(client);

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! While a request waits, for memory or for its answer, nothing is received: what the client sends meanwhile stays with the kernel, and
-//! holds the client up.
+//! holds the client up. What had come before is copied and kept, so little is received at a time of a client of which that is likely.
 
 use super::connection::Control;
 use super::unfinished::Share;
@@ -39,6 +39,8 @@ pub(super) struct Input {
     request_bytes_max: usize,
     /// The last frame was a large one, so that the next is likely to be.
     after_large: bool,
+    /// So much is received at a time.
+    receive_max: usize,
     control: Rc<Control>,
     share: Share,
 }
@@ -64,6 +66,9 @@ pub(super) enum End {
     BadLength(i32),
 }
 
+/// So much is received at a time of a client of which nothing is known yet, or of which something had to be kept the last time. Of one that
+/// has sent more, and none of it had to be, a whole buffer is received, so that few frames lie in two.
+const FEW_BYTES: usize = 4096;
 const LENGTH_BYTES: usize = 4;
 /// What every request has: its length, then the API's key and version. [`Requests::cost`] needs no more.
 const START_BYTES: usize = LENGTH_BYTES + 4;
@@ -82,6 +87,7 @@ impl Input {
             held: BytesMut::new(),
             request_bytes_max: limits.request_bytes_max,
             after_large: false,
+            receive_max: FEW_BYTES,
         }
     }
 
@@ -218,10 +224,14 @@ impl Input {
         let op = if std::mem::take(&mut self.after_large) && self.held.is_empty() {
             Op::RecvExact { socket, into: BytesMut::new(), len: START_BYTES }
         } else {
-            Op::Recv { socket }
+            Op::Recv { socket, bytes_max: self.receive_max }
         };
         self.chunk = self.receive(op).await?;
         self.lent = true;
+        // Until something has to be kept.
+        if self.chunk.len() >= FEW_BYTES {
+            self.receive_max = usize::MAX;
+        }
         Ok(())
     }
 
@@ -259,6 +269,9 @@ impl Input {
     /// The chunk leaves its lent buffer.
     fn keep_chunk(&mut self) {
         if std::mem::replace(&mut self.lent, false) {
+            if !self.chunk.is_empty() {
+                self.receive_max = FEW_BYTES;
+            }
             self.chunk = Bytes::copy_from_slice(&self.chunk);
             self.count();
         }

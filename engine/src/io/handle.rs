@@ -124,9 +124,9 @@ impl Io {
         self.stream(Op::Accept { listener })
     }
 
-    /// [`Op::Recv`].
+    /// [`Op::Recv`] of a buffer.
     pub async fn recv(&self, socket: Socket) -> io::Result<Bytes> {
-        self.run(Op::Recv { socket }).await.into_bytes()
+        self.run(Op::Recv { socket, bytes_max: usize::MAX }).await.into_bytes()
     }
 
     /// See [`Driver::unread`].

@@ -25,7 +25,7 @@ pub(super) const RECV_GROUP: u16 = 0;
 /// Buffers of a shard. A power of two.
 pub(super) const BUFFERS: u16 = 128;
 /// Bytes of one buffer: four batches of Kafka clients' default 16 KiB, so that few of them lie in two.
-const BUFFER_BYTES: usize = 64 * 1024;
+pub(super) const BUFFER_BYTES: usize = 64 * 1024;
 /// Up to this many received bytes are copied out, so that small requests that wait long do not hold buffers.
 const COPY_BYTES_MAX: usize = 512;
 

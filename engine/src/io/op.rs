@@ -50,10 +50,10 @@ pub enum Op {
     // ---- data path: sockets ----
     /// Accept connections until cancelled: one [`Outcome::Accepted`] each.
     Accept { listener: Listener },
-    /// Receive what comes next, up to a buffer of it: [`Outcome::Received`], empty at the end of stream. Nothing is taken from a
-    /// socket on which none is pending. The bytes lie in a shared receive buffer: consume or copy them soon, they starve others
-    /// while held. At most one `Recv` or `RecvExact` is pending on a socket.
-    Recv { socket: Socket },
+    /// Receive what comes next, up to `bytes_max` (not 0) or a buffer of it: [`Outcome::Received`], empty at the end of stream.
+    /// Nothing is taken from a socket on which none is pending. The bytes lie in a shared receive buffer: consume or copy them
+    /// soon, they starve others while held. At most one `Recv` or `RecvExact` is pending on a socket.
+    Recv { socket: Socket, bytes_max: usize },
     /// Receive exactly `len` more bytes behind those that `into` holds (what came of a large body before its length was
     /// known), and without moving it where it has room for them: [`Outcome::Received`] with all of them, fewer only at
     /// the end of stream.

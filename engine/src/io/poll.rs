@@ -70,7 +70,7 @@ impl Entry {
 
 enum Input {
     Accept,
-    Recv,
+    Recv { bytes_max: usize },
     Exact { buffer: BytesMut, len: usize },
 }
 
@@ -199,11 +199,12 @@ impl PollDriver {
                 let accepted = net::accept(&entry.socket);
                 step(accepted, Outcome::Accepted, Step::More)
             }
-            Input::Recv => {
+            Input::Recv { bytes_max } => {
                 if self.spare.len() < RECV_BYTES_MIN {
                     self.spare = BytesMut::zeroed(RECV_BYTES_MAX);
                 }
-                let received = net::recv(&entry.socket, &mut self.spare);
+                let room = self.spare.len().min(*bytes_max);
+                let received = net::recv(&entry.socket, &mut self.spare[..room]);
                 let bytes = self.spare.split_to(*received.as_ref().unwrap_or(&0)).freeze();
                 step(received.map(|_| bytes), Outcome::Received, Step::End)
             }
@@ -335,7 +336,7 @@ impl Driver for PollDriver {
     fn submit(&mut self, token: Token, op: Op) {
         match op {
             Op::Accept { listener } => self.begin_input(token, listener.0, Input::Accept),
-            Op::Recv { socket } => self.begin_input(token, socket, Input::Recv),
+            Op::Recv { socket, bytes_max } => self.begin_input(token, socket, Input::Recv { bytes_max }),
             Op::HangUp { socket } => self.begin_hang_up(token, socket),
             // Asked for nothing a socket would wait for something.
             Op::RecvExact { into, len: 0, .. } => {
@@ -480,7 +481,7 @@ impl Input {
     fn failed(&self, error: io::Error) -> Outcome {
         match self {
             Self::Accept => Outcome::Accepted(Err(error)),
-            Self::Recv | Self::Exact { .. } => Outcome::Received(Err(error)),
+            Self::Recv { .. } | Self::Exact { .. } => Outcome::Received(Err(error)),
         }
     }
 }

@@ -342,7 +342,7 @@ impl Driver for UringDriver {
     fn submit(&mut self, token: Token, op: Op) {
         match op {
             Op::Accept { listener } => self.begin(token, Work::Accept { listener }),
-            Op::Recv { socket } => self.begin(token, Work::Recv { socket }),
+            Op::Recv { socket, bytes_max } => self.begin(token, Work::Recv { socket, bytes_max }),
             Op::HangUp { socket } => self.begin(token, Work::HangUp { socket }),
             // Asked for nothing a socket would wait for something.
             Op::RecvExact { into, len: 0, .. } => {

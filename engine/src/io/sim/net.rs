@@ -57,8 +57,14 @@ struct End {
 struct Recv {
     driver: usize,
     token: Token,
-    /// For an exact receive: what has come, and how many bytes it is to be.
-    exact: Option<(BytesMut, usize)>,
+    kind: RecvKind,
+}
+
+enum RecvKind {
+    /// Whatever comes next, up to so much.
+    Next { bytes_max: usize },
+    /// What has come, and how many bytes it is to be.
+    Exact { have: BytesMut, want: usize },
 }
 
 struct Send {
@@ -194,12 +200,14 @@ impl World {
                     None => self.complete(driver, token, Outcome::Accepted(Err(closed())), false),
                 }
             }
-            Op::Recv { socket } => self.start_recv(socket.id(), Recv { driver, token, exact: None }),
+            Op::Recv { socket, bytes_max } => {
+                self.start_recv(socket.id(), Recv { driver, token, kind: RecvKind::Next { bytes_max } });
+            }
             Op::RecvExact { socket, into: mut buffer, len } => {
                 buffer.reserve(len);
                 let want = buffer.len() + len;
-                let exact = Some((buffer, want));
-                self.start_recv(socket.id(), Recv { driver, token, exact });
+                let kind = RecvKind::Exact { have: buffer, want };
+                self.start_recv(socket.id(), Recv { driver, token, kind });
             }
             Op::HangUp { socket } => {
                 let before = self.end(socket.id()).hang_up.replace((driver, token));
@@ -247,7 +255,7 @@ impl World {
                 end.recv = None;
                 return self.complete(driver, token, Outcome::Received(Err(reset())), false);
             }
-            if let Some((have, want)) = &mut recv.exact
+            if let RecvKind::Exact { have, want } = &mut recv.kind
                 && (have.len() == *want || (end.ended && end.inbox.is_empty()))
             {
                 let bytes = have.split().freeze();
@@ -261,15 +269,15 @@ impl World {
                 }
                 return;
             };
-            let taken = match &mut recv.exact {
-                None => piece.split_to(piece.len()),
-                Some((have, want)) => {
+            let taken = match &mut recv.kind {
+                RecvKind::Next { bytes_max } => piece.split_to(piece.len().min(*bytes_max)),
+                RecvKind::Exact { have, want } => {
                     let part = piece.split_to(piece.len().min(*want - have.len()));
                     have.extend_from_slice(&part);
                     part
                 }
             };
-            let exact = recv.exact.is_some();
+            let exact = matches!(recv.kind, RecvKind::Exact { .. });
             end.inbox_bytes -= taken.len();
             if !piece.is_empty() {
                 end.inbox.push_front(piece);

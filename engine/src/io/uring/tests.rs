@@ -95,10 +95,14 @@ fn a_receive_that_was_told_to_end_and_finds_no_buffer_has_not_failed() {
     let mut held = Vec::new();
     for token in 0..u64::from(super::super::lent::BUFFERS) {
         client.write_all(&[1; 1024]).unwrap();
-        held.push(end(&mut driver, Token(1 + token), Op::Recv { socket: socket.clone() }));
+        held.push(end(
+            &mut driver,
+            Token(1 + token),
+            Op::Recv { socket: socket.clone(), bytes_max: usize::MAX },
+        ));
     }
     let last = Token(u64::MAX >> 1);
-    driver.submit(last, Op::Recv { socket });
+    driver.submit(last, Op::Recv { socket, bytes_max: usize::MAX });
     driver.ops.iter_mut().flatten().find(|op| op.token == last).unwrap().cancelled = true;
     client.write_all(&[1; 1024]).unwrap();
     let mut done = Vec::new();

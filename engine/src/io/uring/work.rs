@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "the kernel fills memory")]
 
 use super::slots::{Slots, Target};
-use crate::io::lent::RECV_GROUP;
+use crate::io::lent::{BUFFER_BYTES, RECV_GROUP};
 use crate::io::net::{self, FileSend, SEND_PARTS_MAX};
 use crate::io::{Counters, File, Listener, Outcome, Socket, Token, buf};
 use bytes::{Bytes, BytesMut};
@@ -19,7 +19,7 @@ pub(super) struct Pending {
 
 pub(super) enum Work {
     Accept { listener: Listener },
-    Recv { socket: Socket },
+    Recv { socket: Socket, bytes_max: usize },
     HangUp { socket: Socket },
     Exact { socket: Socket, buffer: BytesMut, len: usize },
     Send { socket: Socket, message: Box<Message>, sent: u64 },
@@ -54,9 +54,10 @@ impl Work {
                 let fd = slots.of(ring, listener.0.id(), net::fd(&listener.0));
                 entry_on!(fd, |fd| opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC))
             }
-            Self::Recv { socket } => {
+            Self::Recv { socket, bytes_max } => {
                 let fd = slots.of(ring, socket.id(), net::fd(socket));
-                entry_on!(fd, |fd| opcode::Recv::new(fd, std::ptr::null_mut(), 0).buf_group(RECV_GROUP))
+                let len = u32::try_from((*bytes_max).min(BUFFER_BYTES)).expect("a buffer is small");
+                entry_on!(fd, |fd| opcode::Recv::new(fd, std::ptr::null_mut(), len).buf_group(RECV_GROUP))
                     .flags(squeue::Flags::BUFFER_SELECT)
             }
             Self::HangUp { socket } => {
