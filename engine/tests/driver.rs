@@ -370,6 +370,25 @@ fn a_thousand_connections_are_served() {
 }
 
 #[test]
+fn connections_that_were_reset_before_they_are_accepted_are_passed_over() {
+    check(|shard, _| async move {
+        let io = shard.io();
+        let (listener, address) = listen(io).await;
+        for _ in 0..3 {
+            let gone = TcpStream::connect(address).unwrap();
+            rustix::net::sockopt::set_socket_linger(&gone, Some(std::time::Duration::ZERO)).unwrap();
+        }
+        let client = TcpStream::connect(address).unwrap();
+        let mut accepts = io.accept(listener.clone());
+        let (socket, peer) = accepts.next().await.into_accepted().unwrap();
+        assert_eq!(peer, client.local_addr().unwrap());
+        end(&mut accepts).await;
+        io.close_socket(socket).await.unwrap();
+        io.close_socket(listener.0).await.unwrap();
+    });
+}
+
+#[test]
 fn a_reset_connection_ends_its_operations() {
     check(|shard, _| async move {
         let io = shard.io();

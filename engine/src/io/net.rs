@@ -48,17 +48,22 @@ pub(super) fn accept(listener: &Socket) -> io::Result<(Socket, SocketAddr)> {
     accepted(connection)
 }
 
-/// Makes a connection ready for requests and replies: what is sent goes out at once.
+/// Makes a connection ready for requests and replies: what is sent goes out at once. `ConnectionAborted` when its client has reset it already:
+/// nothing is wrong with the listener.
 pub(super) fn accepted(connection: OwnedFd) -> io::Result<(Socket, SocketAddr)> {
+    let peer = peer_of(&connection).map_err(|_| io::ErrorKind::ConnectionAborted)?;
     sockopt::set_tcp_nodelay(&connection, true)?;
-    let peer = rustix::net::getpeername(&connection)?.ok_or(io::ErrorKind::NotConnected)?;
-    let peer = SocketAddr::try_from(peer)?;
     if peer.ip().to_canonical().is_loopback() {
         // There is nothing to be congested. Others than this one may pace what is sent (BBR does): a timer for each 64 KiB, and a reader that
         // waits for it. Where it is not allowed what the host has chosen does.
         let _ = sockopt::set_tcp_congestion(&connection, "reno");
     }
     Ok((Socket::new(next_id(), Some(connection)), peer))
+}
+
+fn peer_of(connection: &OwnedFd) -> io::Result<SocketAddr> {
+    let peer = rustix::net::getpeername(connection)?.ok_or(io::ErrorKind::NotConnected)?;
+    Ok(SocketAddr::try_from(peer)?)
 }
 
 /// Receives what is there.

@@ -198,13 +198,17 @@ impl UringDriver {
             matches!(&result, Err(error) if error.kind() == io::ErrorKind::Interrupted) && !pending.cancelled;
         match (&mut pending.work, result) {
             (Work::Accept { .. }, result) => {
-                let aborted =
-                    matches!(&result, Err(error) if error.kind() == io::ErrorKind::ConnectionAborted);
-                if (retry || aborted) && !more {
-                    return self.push_op(id);
-                }
                 // SAFETY: the kernel made this descriptor for this completion and nobody else has it.
                 let accepted = result.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).and_then(net::accepted);
+                let aborted =
+                    matches!(&accepted, Err(error) if error.kind() == io::ErrorKind::ConnectionAborted);
+                // There is nothing to tell.
+                if aborted && more {
+                    return;
+                }
+                if retry || (aborted && !pending.cancelled) {
+                    return self.push_op(id);
+                }
                 let ends = accepted.is_err() && !more;
                 self.hand_on(id, Outcome::Accepted(accepted), more, ends);
             }
