@@ -79,6 +79,15 @@ fn a_server_gets_everything_and_a_laptop_what_hinders() {
 }
 
 #[test]
+fn a_virtual_machine_keeps_its_free_memory() {
+    let made_up = MadeUp::new();
+    let change = "/sys/module/page_reporting/parameters/page_reporting_order=14".to_owned();
+    assert!(changes(&machine(&made_up, Profile::CloudVm)).contains(&change));
+    made_up.write("/sys/module/page_reporting/parameters/page_reporting_order", "-1\n");
+    assert!(!changes(&machine(&made_up, Profile::CloudVm)).contains(&change), "there is nobody to tell");
+}
+
+#[test]
 fn what_is_changed_holds_and_goes_back_to_the_last_byte() {
     for profile in Profile::ALL {
         let made_up = MadeUp::new();

@@ -20,6 +20,7 @@ pub static KNOBS: &[Knob] = &[
     memory::DIRTY,
     memory::MAX_MAP_COUNT,
     memory::THP,
+    memory::FREE_PAGE_REPORTING,
     processor::GOVERNOR,
     processor::C_STATES,
     processor::CLOCK_SOURCE,

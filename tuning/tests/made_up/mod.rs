@@ -127,6 +127,11 @@ const FILES: &[(&str, &str)] = &[
     ("/proc/sys/net/ipv4/tcp_max_syn_backlog", "4096\n"),
     ("/sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never\n"),
     ("/sys/kernel/mm/transparent_hugepage/defrag", "always defer defer+madvise [madvise] never\n"),
+    ("/sys/module/page_reporting/parameters/page_reporting_order", "9\n"),
+    (
+        "/proc/buddyinfo",
+        "Node 0, zone   Normal    112    1 1      1    1      2      0      0 0      1      3 1      0 1\n",
+    ),
     ("/sys/devices/system/cpu/online", "0-3\n"),
     ("/sys/devices/system/cpu/isolated", "\n"),
     ("/sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet\n"),
