@@ -213,6 +213,11 @@ impl Executor {
     /// Returns whether anything happened.
     pub fn turn(&mut self, may_sleep: bool) -> bool {
         let ran = self.run_ready();
+        self.drive(may_sleep) + ran > 0
+    }
+
+    /// The rest of a turn: timers and the Driver. Returns how much happened.
+    fn drive(&mut self, may_sleep: bool) -> usize {
         let inner = &self.shard.0;
         let idle = !self.is_ready();
         let wait = match inner.timers.borrow_mut().next() {
@@ -231,7 +236,7 @@ impl Executor {
         // After what has completed, which it has let go first.
         inner.line.borrow_mut().let_one_go_on();
         let found: usize = inner.hooks.borrow_mut().iter_mut().map(|hook| hook()).sum();
-        ran + completions + fired + found > 0
+        completions + fired + found
     }
 
     /// Runs until this future ends; other tasks go on meanwhile.
@@ -243,14 +248,12 @@ impl Executor {
             *slot.borrow_mut() = Some(value);
         });
         loop {
+            self.run_ready();
+            // Before sleeping.
             if let Some(value) = result.borrow_mut().take() {
                 return value;
             }
-            // The last turn of `main` ends inside run_ready: look before sleeping.
-            self.run_ready();
-            if result.borrow().is_none() {
-                self.turn(true);
-            }
+            self.drive(true);
         }
     }
 
