@@ -251,14 +251,27 @@ fn what_is_sent_ahead_of_answers_is_left_with_the_kernel_and_answered_in_its_tur
 
 #[test]
 fn what_comes_together_with_a_request_that_waits_is_bounded() {
-    // Of those who have not sent so much before little is taken, and none has to be closed.
-    let bounded = |sent_before: bool, closed: Range<usize>, bytes_max: usize| {
+    /// What each has sent before, and had answered.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Before {
+        Nothing,
+        Much,
+        MuchAhead,
+    }
+    let bounded = |before: Before, closed: Range<usize>, bytes_max: usize| {
         let mut world = World::with(9, SMALL);
         let crowd: Vec<Seen> = (0..80)
             .map(|_| {
                 world.client(async move |client| {
-                    if sent_before {
+                    if before != Before::Nothing {
                         client.call(12, &fetch("t", &[(0, 0); 500])).await.expect("an answer");
+                    }
+                    if before == Before::MuchAhead {
+                        let first = send_ahead(client, 1, 100, true).await;
+                        client.receive::<FetchRequest>(12, first).await.expect("an answer");
+                        for id in 1..=100 {
+                            client.receive::<ApiVersionsRequest>(0, id).await.expect("an answer");
+                        }
                     }
                     send_ahead(client, 60_000, 3500, true).await;
                 })
@@ -271,8 +284,10 @@ fn what_comes_together_with_a_request_that_waits_is_bounded() {
         assert!(requests <= bytes_max, "{requests} of 3920000 bytes sent");
         world.stop();
     };
-    bounded(false, 0..1, 80 * 6 * 1024);
-    bounded(true, 20..70, 1280 << 10);
+    // Little is taken of those of whom nothing is known, or of whom something had to be kept, and none has to be closed.
+    bounded(Before::Nothing, 0..1, 80 * 6 * 1024);
+    bounded(Before::Much, 20..70, 1280 << 10);
+    bounded(Before::MuchAhead, 0..1, 80 * 6 * 1024);
 }
 
 #[test]
