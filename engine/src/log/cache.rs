@@ -4,6 +4,7 @@ use super::Offset;
 use super::arenas::Arenas;
 use super::config::SharedConfigs;
 use super::debt::Debt;
+use super::demand::Demand;
 use super::large_writes::LargeWrites;
 use super::resting::Awake;
 use crate::io::buf::{aligned, aligned_past};
@@ -28,7 +29,7 @@ struct Shared {
 }
 
 struct Inner {
-    bytes_max: usize,
+    demand: Demand,
     /// What the chunks are charged for.
     bytes: usize,
     /// Those of them that lie in no arena: too large, or where a client's request came.
@@ -40,7 +41,8 @@ struct Inner {
 
 struct Entry {
     chunks: Weak<RefCell<ChunkList>>,
-    number: u64,
+    /// Bytes put in before it, by which it is known.
+    put_in: u64,
     charge: usize,
     /// Of it, what lies in no arena.
     own: usize,
@@ -50,12 +52,12 @@ struct Entry {
 const ARENA_PARTS: usize = 4;
 
 impl Cache {
-    /// A cache that holds up to this many bytes.
+    /// A cache that holds up to this many bytes, and not many more than are read.
     pub fn new(bytes_max: usize) -> Self {
         let arenas = Arenas::new(bytes_max);
         Self(
             Rc::new(RefCell::new(Inner {
-                bytes_max,
+                demand: Demand::new(bytes_max),
                 bytes: 0,
                 own_bytes: 0,
                 arenas,
@@ -153,25 +155,48 @@ impl Cache {
         let rest = if in_arena { 0 } else { chunk.rest.len() };
         let own = rest + if copied > inner.arenas.arena_bytes() { copied } else { 0 };
         let list = chunks.0.get_or_init(Rc::default);
-        let number = list.borrow_mut().push(chunk);
+        let put_in = inner.demand.put_in(charge);
+        list.borrow_mut().chunks.push_back((put_in, chunk));
         inner.bytes += charge;
         inner.own_bytes += own;
-        inner.queue.push_back(Entry { chunks: Rc::downgrade(list), number, charge, own });
-        while inner.bytes > inner.bytes_max && inner.evict() {}
+        inner.queue.push_back(Entry { chunks: Rc::downgrade(list), put_in, charge, own });
+        while inner.bytes > inner.bytes_max() && inner.evict() {}
         if own > 0 {
             inner.make_room_beside_arenas();
         }
     }
+
+    /// A log's chunk that holds this offset, for somebody who reads from there on.
+    pub(super) fn find(&self, chunks: &Chunks, offset: Offset) -> Option<Chunk> {
+        let (put_in, chunk) = chunks.nth_from(offset, 0)?;
+        self.0.borrow_mut().demand.found(put_in);
+        Some(chunk)
+    }
+
+    /// Somebody reads what is not here any more, so far before the end of its log.
+    pub(super) fn missed(&self, behind: u64) {
+        self.0.borrow_mut().demand.missed(behind);
+    }
 }
 
 impl Inner {
+    /// How much all may take.
+    fn bytes_max(&self) -> usize {
+        self.demand.wanted()
+    }
+
+    /// Of it, what arenas may take.
+    fn arena_bytes_max(&self) -> usize {
+        self.bytes_max().saturating_sub(self.own_bytes)
+    }
+
     /// Lets go of the oldest chunk; false if there is none.
     fn evict(&mut self) -> bool {
         let Some(oldest) = self.queue.pop_front() else { return false };
         self.bytes -= oldest.charge;
         self.own_bytes -= oldest.own;
         if let Some(chunks) = oldest.chunks.upgrade() {
-            chunks.borrow_mut().evict(oldest.number);
+            chunks.borrow_mut().evict(oldest.put_in);
         }
         true
     }
@@ -189,8 +214,8 @@ impl Inner {
     /// Lets go of chunks, and of the arenas they lie in, until what lies elsewhere fits beside the rest.
     fn make_room_beside_arenas(&mut self) {
         loop {
-            self.arenas.shrink_to(self.bytes_max.saturating_sub(self.own_bytes));
-            if self.own_bytes + self.arenas.bytes() <= self.bytes_max || !self.evict() {
+            self.arenas.shrink_to(self.arena_bytes_max());
+            if self.own_bytes + self.arenas.bytes() <= self.bytes_max() || !self.evict() {
                 return;
             }
         }
@@ -200,11 +225,11 @@ impl Inner {
     fn next_arena(&mut self) {
         while !self.arenas.reuse() {
             let bytes = self.own_bytes + self.arenas.bytes() + self.arenas.arena_bytes();
-            if bytes <= self.bytes_max || !self.evict_some() {
+            if bytes <= self.bytes_max() || !self.evict_some() {
                 return self.arenas.grow();
             }
         }
-        self.arenas.shrink_to(self.bytes_max.saturating_sub(self.own_bytes));
+        self.arenas.shrink_to(self.arena_bytes_max());
     }
 }
 
@@ -214,8 +239,8 @@ pub(super) struct Chunks(OnceCell<Rc<RefCell<ChunkList>>>);
 
 #[derive(Default)]
 struct ChunkList {
+    /// Each with the bytes put in before it.
     chunks: VecDeque<(u64, Chunk)>,
-    next_number: u64,
 }
 
 /// Whole batches that lie side by side in one segment; or one, of which `bytes` is the start and `rest` the rest.
@@ -256,28 +281,21 @@ impl Chunks {
         }
     }
 
-    /// The `n`th chunk from the one that holds this offset.
-    pub(super) fn nth_from(&self, offset: Offset, n: usize) -> Option<Chunk> {
+    /// The `n`th chunk from the one that holds this offset, and the bytes put in before it.
+    pub(super) fn nth_from(&self, offset: Offset, n: usize) -> Option<(u64, Chunk)> {
         let list = self.0.get()?.borrow();
         let at = list.chunks.partition_point(|(_, chunk)| chunk.next_offset <= offset);
         let (_, first) = list.chunks.get(at)?;
         if first.base_offset > offset {
             return None;
         }
-        list.chunks.get(at + n).map(|(_, chunk)| chunk.clone())
+        list.chunks.get(at + n).cloned()
     }
 }
 
 impl ChunkList {
-    fn push(&mut self, chunk: Chunk) -> u64 {
-        let number = self.next_number;
-        self.next_number += 1;
-        self.chunks.push_back((number, chunk));
-        number
-    }
-
-    fn evict(&mut self, number: u64) {
-        if self.chunks.front().is_some_and(|(first, _)| *first == number) {
+    fn evict(&mut self, put_in: u64) {
+        if self.chunks.front().is_some_and(|(first, _)| *first == put_in) {
             self.chunks.pop_front();
             if self.chunks.is_empty() {
                 // Since its newest batch all the memory has been used once: the log is idle.

@@ -34,6 +34,7 @@ mod cleaning;
 mod close;
 mod config;
 mod debt;
+mod demand;
 mod epochs;
 mod error;
 mod files;

@@ -103,6 +103,9 @@ impl Log {
                 Err(ReadError::Io { file: self.0.place.path.clone(), error })
             });
         }
+        if let Some(behind) = self.bytes_from(from) {
+            self.0.cache.missed(behind);
+        }
         let reading = self.0.reading.take(1).await;
         let truncations = self.truncations();
         let result = self.read_files(from, limit, files).await;
@@ -122,6 +125,21 @@ impl Log {
             let _ = self.wait_filed(written).await;
         }
         self.0.state.borrow().filed
+    }
+
+    /// About how many bytes the log has from this offset on, if it lies in one of its newest segments.
+    fn bytes_from(&self, offset: Offset) -> Option<u64> {
+        let state = self.0.state.borrow();
+        let mut bytes = 0;
+        for segment in state.segments.values().rev().take(NEWEST_SEGMENTS) {
+            if segment.base <= offset {
+                let indexes = segment.indexes.as_ref();
+                let pos = indexes.map_or(0, |indexes| u64::from(indexes.offsets.lookup(offset)));
+                return Some(bytes + segment.size.saturating_sub(pos));
+            }
+            bytes += segment.size;
+        }
+        None
     }
 
     /// What a read has come to. Damage is told, and a device that cannot be read takes the log offline, as Kafka does it.
@@ -167,7 +185,7 @@ impl Log {
     /// Reads from the cache, if it holds the batch that contains `from`.
     fn read_memory(&self, from: Offset, limit: ReadLimit) -> Result<Option<ReadParts>, ReadError> {
         let mut parts = ReadParts::default();
-        let Some(first) = self.0.chunks.nth_from(from, 0) else {
+        let Some(first) = self.0.cache.find(&self.0.chunks, from) else {
             let found = self.read_unfiled(from, limit, &mut parts)?;
             return Ok(found.then_some(parts));
         };
@@ -183,7 +201,7 @@ impl Log {
             if !whole {
                 break;
             }
-            let Some(next) = self.0.chunks.nth_from(from, n) else {
+            let Some((_, next)) = self.0.chunks.nth_from(from, n) else {
                 self.read_unfiled(end, limit, &mut parts)?;
                 break;
             };
@@ -415,6 +433,8 @@ fn read_lone_batch(chunk: Chunk, limit: ReadLimit, parts: &mut ReadParts) -> boo
     true
 }
 
+/// Whoever reads in an older segment than these is far behind.
+const NEWEST_SEGMENTS: usize = 64;
 /// Up to this many bytes of a file are read into memory rather than sent from where they are.
 const SMALL_READ_BYTES: usize = 64 << 10;
 

@@ -110,7 +110,7 @@ impl Log {
 
     /// The header of the batch that holds this offset, if the cache has it.
     fn header_in_memory(&self, offset: Offset) -> Option<Header> {
-        let chunk = self.0.chunks.nth_from(offset, 0)?;
+        let (_, chunk) = self.0.chunks.nth_from(offset, 0)?;
         let mut rest = &chunk.bytes[self.place_in_chunk(&chunk, offset)..];
         loop {
             let header = Header::parse(rest).ok()?;
