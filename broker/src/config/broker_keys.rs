@@ -43,7 +43,7 @@ pub const BROKER_KEYS: &[BrokerKey] = &[
         "cache.bytes",
         LONG_FROM_ZERO,
         "201326592",
-        "ringlog's own: the most memory for the newest batches of all partitions, from which consumers at the tail are served, in bytes, over all shards. What nobody reads is not kept.",
+        "ringlog's own: the most memory for the newest batches of all partitions, from which consumers at the tail are served, in bytes, over all shards. Where much is written, no more is kept than somebody reads.",
     ),
     key("compression.gzip.level", Kind::Int(-1, 9), "-1", "Default of the topic config of the same name."),
     key("compression.lz4.level", Kind::Int(1, 17), "9", "Default of the topic config of the same name."),

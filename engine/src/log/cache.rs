@@ -7,6 +7,7 @@ use super::debt::Debt;
 use super::demand::Demand;
 use super::large_writes::LargeWrites;
 use super::resting::Awake;
+use crate::io::Instant;
 use crate::io::buf::{aligned, aligned_past};
 use crate::limits::{BLOCK, SCAN_DEBT_MAX};
 use bytes::{Bytes, BytesMut};
@@ -52,7 +53,7 @@ struct Entry {
 const ARENA_PARTS: usize = 4;
 
 impl Cache {
-    /// A cache that holds up to this many bytes, and not many more than are read.
+    /// A cache that holds up to this many bytes; of much that is written not many more than are read.
     pub fn new(bytes_max: usize) -> Self {
         let arenas = Arenas::new(bytes_max);
         Self(
@@ -147,7 +148,7 @@ impl Cache {
     }
 
     /// Puts in a log's next chunk, which keeps `copied` bytes of a room from being used again, and the memory of what was not copied.
-    pub(super) fn push(&self, chunks: &Chunks, chunk: Chunk, copied: usize) {
+    pub(super) fn push(&self, chunks: &Chunks, chunk: Chunk, copied: usize, now: impl FnOnce() -> Instant) {
         let mut inner = self.0.borrow_mut();
         let inner = &mut *inner;
         let charge = copied + chunk.rest.len();
@@ -155,14 +156,14 @@ impl Cache {
         let rest = if in_arena { 0 } else { chunk.rest.len() };
         let own = rest + if copied > inner.arenas.arena_bytes() { copied } else { 0 };
         let list = chunks.0.get_or_init(Rc::default);
-        let put_in = inner.demand.put_in(charge);
+        let put_in = inner.demand.put_in(charge, now);
         list.borrow_mut().chunks.push_back((put_in, chunk));
         inner.bytes += charge;
         inner.own_bytes += own;
         inner.queue.push_back(Entry { chunks: Rc::downgrade(list), put_in, charge, own });
         while inner.bytes > inner.bytes_max() && inner.evict() {}
         if own > 0 {
-            inner.make_room_beside_arenas();
+            inner.fit();
         }
     }
 
@@ -211,11 +212,11 @@ impl Inner {
         any
     }
 
-    /// Lets go of chunks, and of the arenas they lie in, until what lies elsewhere fits beside the rest.
-    fn make_room_beside_arenas(&mut self) {
+    /// Lets go of chunks, and of the arenas they lie in, until what is left fits into the budget.
+    fn fit(&mut self) {
         loop {
             self.arenas.shrink_to(self.arena_bytes_max());
-            if self.own_bytes + self.arenas.bytes() <= self.bytes_max() || !self.evict() {
+            if self.own_bytes + self.arenas.bytes() <= self.bytes_max() || !self.evict_some() {
                 return;
             }
         }
@@ -229,7 +230,7 @@ impl Inner {
                 return self.arenas.grow();
             }
         }
-        self.arenas.shrink_to(self.arena_bytes_max());
+        self.fit();
     }
 }
 
@@ -331,7 +332,7 @@ mod tests {
                 bytes,
                 rest: Bytes::new(),
             };
-            cache.push(&chunks, chunk, charge);
+            cache.push(&chunks, chunk, charge, Instant::default);
             assert!(cache.bytes() <= budget, "round {round} holds {}", cache.bytes());
         }
         let kept = chunks.list().unwrap().chunks.len();

@@ -1,30 +1,41 @@
-//! How much of a shard's newest batches is kept: as much as somebody reads.
+//! How much of a shard's newest batches is kept: all that may be, unless much is written that nobody looks back for.
 //!
-//! Memory that is filled again and again while the processor still has it in its cache costs a third less to receive into, to copy into and to
-//! write from than memory that was filled 200 MB ago. So the cache begins small, grows at once when a reader looks for what it no
-//! longer has, or nearly no longer, and halves when for a while nobody has looked that far back.
+//! Memory that is filled again while the processor still has it in its cache costs a third less to receive into, to copy into and to
+//! write from than memory that was filled 200 MB ago. So where much is written the cache becomes small, and grows at once when a reader
+//! looks for what it no longer has, or nearly no longer.
+
+use crate::io::Instant;
 
 /// What is kept at least, if the budget allows: what fits into a processor's cache, and eight arenas.
 const LEAST_BYTES: usize = 16 << 20;
-/// Readers are watched for so many times what is kept.
-const PERIOD: u64 = 4;
+/// What is written and looked back for is judged whenever so many times what is kept has been put in.
+const PERIOD: u64 = 2;
+/// Less than this in a second is little: it costs hardly anything where it lies.
+const LITTLE: u128 = 64 << 20;
 
-/// How far back readers look.
+/// What is written, and how far back readers look.
 pub(super) struct Demand {
     bytes_max: usize,
     wanted: usize,
     /// Bytes put into the cache so far.
     put_in: u64,
-    /// The farthest that was looked back in this period, which ends when so much has been put in.
+    /// The farthest that was looked back in this period.
     farthest: u64,
-    period_end: u64,
+    period: Option<Period>,
+}
+
+struct Period {
+    /// When it began, and what had been put in by then.
+    began: Instant,
+    from: u64,
+    /// It ends when so much has been put in.
+    to: u64,
 }
 
 impl Demand {
-    /// Nobody has read yet; never more than `bytes_max` will be wanted.
+    /// Never more than `bytes_max` will be wanted.
     pub(super) fn new(bytes_max: usize) -> Self {
-        let wanted = LEAST_BYTES.min(bytes_max);
-        Self { bytes_max, wanted, put_in: 0, farthest: 0, period_end: PERIOD * wanted as u64 }
+        Self { bytes_max, wanted: bytes_max, put_in: 0, farthest: 0, period: None }
     }
 
     /// How many bytes are worth keeping.
@@ -33,17 +44,30 @@ impl Demand {
     }
 
     /// So many bytes more are put in: how many there were before, by which they are found again.
-    pub(super) fn put_in(&mut self, bytes: usize) -> u64 {
+    pub(super) fn put_in(&mut self, bytes: usize, now: impl FnOnce() -> Instant) -> u64 {
         let before = self.put_in;
         self.put_in += bytes as u64;
-        if self.put_in >= self.period_end {
-            if self.farthest <= self.wanted as u64 / 4 {
-                self.wanted = (self.wanted / 2).max(LEAST_BYTES.min(self.bytes_max));
+        if self.period.as_ref().is_none_or(|period| period.to <= self.put_in) {
+            let now = now();
+            if let Some(period) = self.period.take() {
+                self.judge(&period, now);
             }
+            let to = self.put_in + PERIOD * self.wanted as u64;
+            self.period = Some(Period { began: now, from: self.put_in, to });
             self.farthest = 0;
-            self.period_end = self.put_in + PERIOD * self.wanted as u64;
         }
         before
+    }
+
+    fn judge(&mut self, period: &Period, now: Instant) {
+        let bytes = u128::from(self.put_in - period.from);
+        let wanted = if bytes * 1000 < LITTLE * now.since(period.began).as_millis() {
+            2 * self.wanted
+        } else {
+            // Who is so far behind now may fall back further.
+            usize::try_from(4 * self.farthest).unwrap_or(usize::MAX).min(self.wanted)
+        };
+        self.wanted = wanted.max(LEAST_BYTES).min(self.bytes_max);
     }
 
     /// Somebody has read what was put in then.
@@ -60,7 +84,6 @@ impl Demand {
 
     fn looked_back(&mut self, bytes: u64) {
         self.farthest = self.farthest.max(bytes);
-        // Twice as much, for who is so far behind now may fall back further.
         let wanted = usize::try_from(2 * bytes).unwrap_or(usize::MAX);
         self.wanted = self.wanted.max(wanted).min(self.bytes_max);
     }
@@ -69,54 +92,86 @@ impl Demand {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     const MIB: usize = 1 << 20;
 
-    #[test]
-    fn as_much_is_kept_as_somebody_reads() {
-        let mut demand = Demand::new(192 * MIB);
-        let go_on = |demand: &mut Demand, mebibytes: usize| {
+    struct World {
+        demand: Demand,
+        now: Instant,
+        /// For each MiB.
+        millis: u64,
+    }
+
+    impl World {
+        fn put_in(&mut self) -> u64 {
+            self.now = self.now + Duration::from_millis(self.millis);
+            self.demand.put_in(MIB, || self.now)
+        }
+
+        fn go_on(&mut self, mebibytes: usize) {
             for _ in 0..mebibytes {
-                demand.put_in(MIB);
+                self.put_in();
             }
-        };
-        go_on(&mut demand, 1000);
-        assert_eq!(demand.wanted(), 16 * MIB);
+        }
+
+        fn wanted(&self) -> usize {
+            self.demand.wanted() / MIB
+        }
+    }
+
+    fn world() -> World {
+        World { demand: Demand::new(192 * MIB), now: Instant::default(), millis: 1 }
+    }
+
+    #[test]
+    fn of_much_as_much_is_kept_as_somebody_reads() {
+        let mut world = world();
+        assert_eq!(world.wanted(), 192);
+        world.go_on(2 * 192 + 1);
+        assert_eq!(world.wanted(), 16);
         // At the tail.
         for _ in 0..1000 {
-            let at = demand.put_in(MIB);
-            demand.found(at);
+            let at = world.put_in();
+            world.demand.found(at);
         }
-        assert_eq!(demand.wanted(), 16 * MIB);
-        let at = demand.put_in(MIB);
-        go_on(&mut demand, 39);
-        demand.found(at);
-        assert_eq!(demand.wanted(), 80 * MIB);
-        demand.missed(30 * MIB as u64);
-        assert_eq!(demand.wanted(), 160 * MIB);
-        demand.missed(193 * MIB as u64);
-        assert_eq!(demand.wanted(), 160 * MIB, "it would not be there with all of the budget");
-        demand.missed(1);
-        assert_eq!(demand.wanted(), 192 * MIB);
+        assert_eq!(world.wanted(), 16);
+        let at = world.put_in();
+        world.go_on(39);
+        world.demand.found(at);
+        assert_eq!(world.wanted(), 80);
+        world.demand.missed(30 * MIB as u64);
+        assert_eq!(world.wanted(), 160);
+        world.demand.missed(193 * MIB as u64);
+        assert_eq!(world.wanted(), 160, "it would not be there with all of the budget");
+        world.demand.missed(1);
+        assert_eq!(world.wanted(), 192);
         // Somebody goes on being 60 MiB behind.
         for _ in 0..30 {
-            let at = demand.put_in(MIB);
-            go_on(&mut demand, 59);
-            demand.found(at);
+            let at = world.put_in();
+            world.go_on(29);
+            world.demand.found(at);
         }
-        assert_eq!(demand.wanted(), 192 * MIB);
-        go_on(&mut demand, 2 * 4 * 192);
-        assert_eq!(demand.wanted(), 96 * MIB);
-        go_on(&mut demand, 4 * (96 + 48 + 24 + 16));
-        assert_eq!(demand.wanted(), 16 * MIB);
+        assert_eq!(world.wanted(), 4 * 29 + 4);
+    }
+
+    #[test]
+    fn all_is_kept_while_little_is_written() {
+        let mut world = world();
+        world.go_on(2 * 192 + 1);
+        assert_eq!(world.wanted(), 16);
+        world.millis = 20;
+        world.go_on(2 * (16 + 32 + 64 + 128 + 192));
+        assert_eq!(world.wanted(), 192);
     }
 
     #[test]
     fn a_small_budget_is_all_kept() {
-        let mut demand = Demand::new(MIB);
-        demand.put_in(10 * MIB);
-        demand.missed(0);
-        demand.put_in(10 * MIB);
-        assert_eq!(demand.wanted(), MIB);
+        let mut world = world();
+        world.demand = Demand::new(MIB);
+        world.go_on(10);
+        world.demand.missed(0);
+        world.go_on(10);
+        assert_eq!(world.wanted(), 1);
     }
 }

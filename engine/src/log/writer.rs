@@ -151,7 +151,7 @@ impl Log {
             Written { range: pos..end, space, size: block.end_pos(), next_offset: block.offsets.end };
         self.0.state.borrow_mut().in_flight = len;
         let copied = block.len() - block.more.first().map_or(0, Bytes::len);
-        self.0.cache.push(&self.0.chunks, chunk, copied);
+        self.0.cache.push(&self.0.chunks, chunk, copied, || self.0.shard.now());
         #[cfg(ringlog_plant)]
         if plant::is(Plant::AcknowledgeBeforeTheWriteCompletes) {
             self.has_written(base, &file, written.clone());
