@@ -33,7 +33,6 @@ pub(super) fn run(op: Op, disks: &Disks) -> Outcome {
             )
         }
         Op::Write { file, pos, bytes, more } => Outcome::Count(write_parts(&file, pos, &bytes, &more)),
-        Op::Read { file, pos, len } => Outcome::Received(read(&file, pos, len)),
         Op::Prepare { file, from, to, space } => none(prepare(&file, from, to, space, disks)),
         Op::Zero { file, from, to } => none(zero(&file, from, to)),
         Op::Truncate { file, len } => none(rustix::fs::ftruncate(fd(&file), len).map_err(Into::into)),
@@ -58,14 +57,15 @@ pub(super) fn run(op: Op, disks: &Disks) -> Outcome {
             drop(file);
             Outcome::Count(Ok(0))
         }
-        Op::Sync { .. }
+        Op::Read { .. }
+        | Op::Sync { .. }
         | Op::Accept { .. }
         | Op::Recv { .. }
         | Op::RecvExact { .. }
         | Op::HangUp { .. }
         | Op::Send { .. }
         | Op::SendFile { .. }
-        | Op::CloseSocket { .. } => unreachable!("a Driver does not give these to a helper thread"),
+        | Op::CloseSocket { .. } => unreachable!("a helper thread does not get these so"),
     }
 }
 
@@ -172,10 +172,10 @@ fn write_all(file: &File, mut pos: u64, mut bytes: &[u8]) -> io::Result<u64> {
     Ok(len)
 }
 
-fn read(file: &File, pos: u64, len: usize) -> io::Result<Bytes> {
+/// Reads so many bytes, or up to the end of the file, into an empty buffer with room for them.
+pub(super) fn read(file: &File, pos: u64, mut buffer: BytesMut, len: usize) -> io::Result<Bytes> {
     let in_pieces = file.mode() != FileMode::Blocks && len > PIECE;
     let last = pos + len as u64;
-    let mut buffer = aligned(len);
     while buffer.len() < len {
         let filled = buffer.len();
         let pos = pos + filled as u64;

@@ -1,10 +1,12 @@
 //! Helper threads: operations that may block run here, off the shards' cores. Work that takes the processor for long has a thread of its own,
 //! and so have the zeroes that logs are given ahead.
 
-use super::blocking::run;
+use super::blocking::{read, run};
+use super::buf::aligned;
 use super::flusher::Disks;
 use super::wakeup::Wakeup;
-use super::{Completion, Notifier, Op, Outcome, Space, Token};
+use super::{Completion, File, Notifier, Op, Outcome, Space, Token};
+use bytes::BytesMut;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -56,6 +58,13 @@ struct Job {
 
 enum Work {
     Op(Op),
+    /// Into memory of the shard's, whose thread will let go of it: an allocator keeps for each thread what that one asked for.
+    Read {
+        file: File,
+        pos: u64,
+        into: BytesMut,
+        len: usize,
+    },
     Call(Box<dyn FnOnce() -> io::Result<u64> + Send>),
 }
 
@@ -121,7 +130,11 @@ impl Jobs {
             }
             _ => &self.shared,
         };
-        pool.push(Job { token, work: Work::Op(op), home: home.clone() });
+        let work = match op {
+            Op::Read { file, pos, len } => Work::Read { file, pos, into: aligned(len), len },
+            op => Work::Op(op),
+        };
+        pool.push(Job { token, work, home: home.clone() });
     }
 
     /// Runs a call that may block; its result comes home as a count.
@@ -164,6 +177,7 @@ impl Shared {
         while let Some(Job { token, work, home }) = self.next() {
             let outcome = match work {
                 Work::Op(op) => run(op, &self.disks),
+                Work::Read { file, pos, into, len } => Outcome::Received(read(&file, pos, into, len)),
                 Work::Call(call) => Outcome::Count(call()),
             };
             home.deliver(token, outcome);

@@ -12,6 +12,8 @@ const LEAST_BYTES: usize = 16 << 20;
 const PERIOD: u64 = 2;
 /// Less than this in a second is little: it costs hardly anything where it lies.
 const LITTLE: u128 = 64 << 20;
+/// More than this is much.
+const MUCH: u128 = 128 << 20;
 
 /// What is written, and how far back readers look.
 pub(super) struct Demand {
@@ -60,14 +62,15 @@ impl Demand {
     }
 
     fn judge(&mut self, period: &Period, now: Instant) {
-        let bytes = u128::from(self.put_in - period.from);
-        let wanted = if bytes * 1000 < LITTLE * now.since(period.began).as_millis() {
-            2 * self.wanted
-        } else {
+        let bytes = 1000 * u128::from(self.put_in - period.from);
+        let millis = now.since(period.began).as_millis();
+        if bytes < LITTLE * millis {
+            self.wanted = self.bytes_max;
+        } else if bytes > MUCH * millis {
             // Who is so far behind now may fall back further.
-            usize::try_from(4 * self.farthest).unwrap_or(usize::MAX).min(self.wanted)
-        };
-        self.wanted = wanted.max(LEAST_BYTES).min(self.bytes_max);
+            let looked_for = usize::try_from(4 * self.farthest).unwrap_or(usize::MAX);
+            self.wanted = looked_for.max(LEAST_BYTES).min(self.wanted);
+        }
     }
 
     /// Somebody has read what was put in then.
@@ -160,8 +163,19 @@ mod tests {
         let mut world = world();
         world.go_on(2 * 192 + 1);
         assert_eq!(world.wanted(), 16);
+        world.millis = 10;
+        world.go_on(100);
+        assert_eq!(world.wanted(), 16);
         world.millis = 20;
-        world.go_on(2 * (16 + 32 + 64 + 128 + 192));
+        world.go_on(2 * 2 * 16);
+        assert_eq!(world.wanted(), 192);
+        // What comes at once after a pause is a burst.
+        world.millis = 1;
+        world.go_on(2 * 192);
+        world.go_on(2 * 192);
+        assert_eq!(world.wanted(), 16);
+        world.now = world.now + Duration::from_secs(1);
+        world.go_on(2 * 16);
         assert_eq!(world.wanted(), 192);
     }
 
