@@ -82,14 +82,14 @@ class Broker:
 
 
 class Ringlog(Broker):
-    """`ringlog serve` with one shard; its durability is a topic config."""
+    """`ringlog serve` with one shard, or one on each of several cores ("0,1"); its durability is a topic config."""
 
-    name = "ringlog"
     # For topics by durability.
     topic = {"no": {"durability": "replicated"}, "yes": {"durability": "fsync"}}
 
-    def __init__(self, data, core, binary, settings):
+    def __init__(self, data, core, binary, settings, name="ringlog"):
         super().__init__(data, core)
+        self.name = name
         self.http = free_port()
         sets = [f"http.listen=127.0.0.1:{self.http}", *settings]
         self.command = [

@@ -69,9 +69,9 @@ def sorted_out(rows):
 
 def table(rows):
     lines = [
-        "| work | durable | broker | msg/s | MB/s | CPU us/request | of F | of Kafka's | CPU s/GB | p50 ms | p99 | p99.9 "
+        "| work | durable | broker | msg/s | MB/s | CPU us/request | of F | of Kafka's | of one shard's | CPU s/GB | p50 ms | p99 | p99.9 "
         "| generator's core | flushes/request | switches/request | peak memory MB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for of in sorted_out(rows).values():
         for broker, rounds in of.items():
@@ -91,6 +91,7 @@ def table(rows):
                 f"{rounds.cost:.1f} ({min(rounds.costs):.1f}-{max(rounds.costs):.1f})",
                 ratio("floor"),
                 ratio("kafka"),
+                ratio("ringlog") if broker == "two" else "",
                 f"{rounds.seconds_per_gb:.2f}",
                 latency("p50"),
                 latency("p99"),
@@ -168,7 +169,7 @@ def costs_table(models):
 
 
 # Told apart by shape as well as by colour.
-LOOKS = {"ringlog": ("#0072b2", "circle"), "kafka": ("#d55e00", "square"), "floor": ("#888888", "triangle"), "fresh": ("#555555", "square")}
+LOOKS = {"ringlog": ("#0072b2", "circle"), "two": ("#56b4e9", "triangle"), "kafka": ("#d55e00", "square"), "floor": ("#888888", "triangle"), "fresh": ("#555555", "square")}
 QUANTILES = ("p50", "p90", "p99", "p99.9", "p99.99", "max")
 
 

@@ -3,15 +3,15 @@
 import re
 
 
-# Of the floor, `floor` writes over blocks written before and `fresh` as a log that grows.
-BROKERS = ("ringlog", "kafka", "floor", "fresh")
+# `two` is ringlog with two shards. Of the floor, `floor` writes over blocks written before and `fresh` as a log that grows.
+BROKERS = ("ringlog", "two", "kafka", "floor", "fresh")
 
 
 class Row:
-    """Work asked of each broker. `load` is the load generator's options; `durable` a class, or one for each broker."""
+    """Work asked of each broker. `load` is the load generator's options; `durable` a class, or one for each broker; `configs` the topic's."""
 
-    def __init__(self, what, load, partitions=1, durable=False, most=1500, floor=True, preload=None, **brokers):
-        self.what, self.load, self.partitions, self.most = what, load, partitions, most
+    def __init__(self, what, load, partitions=1, durable=False, most=1500, floor=True, preload=None, configs=None, **brokers):
+        self.what, self.load, self.partitions, self.most, self.configs = what, load, partitions, most, configs or {}
         self.durable = {name: brokers.get(name, durable) for name in BROKERS}
         self.has_floor, self.preload = floor, preload
 
@@ -54,11 +54,20 @@ ROWS = {
     "16k-64-against": Row("150 x 100 B, 64 partitions: durable against not", f"{SIXTEEN} --acks -1", 64, durable=True, kafka=False),
     "1000-durable": Row("keyed over 1000 partitions, 10 x 100 B, 16 connections", "--producers 16 --records 10 --keyed --acks -1", 1000, durable=True, floor=False),
     "50": Row("150 x 100 B, 64 partitions, 64 connections", "--producers 64 --records 150", 64),
+    # The brokers look for old segments every second: --ringlog-set and --kafka-set log.retention.check.interval.ms=1000.
+    "retention": Row("150 x 100 B, 64 partitions, 16 connections, 16 MiB kept of each", SIXTEEN, 64, most=10_000_000, floor=False, configs={"retention.bytes": 16 << 20, "segment.bytes": 4 << 20}),
     "rate-1000": Row("150 x 100 B, 1000 requests/s", f"{ONE} --rate 1000"),
     "rate-4000": Row("150 x 100 B, 4000 requests/s", f"{ONE} --rate 4000", most=3000),
     "rate-250-durable": Row("150 x 100 B, 250 requests/s", f"{ONE} --acks -1 --rate 250", durable=True),
     "rate-500-durable": Row("150 x 100 B, 500 requests/s, 64 partitions", f"{SIXTEEN} --acks -1 --rate 500", 64, durable=True),
     "rate-1000-durable": Row("150 x 100 B, 1000 requests/s, 1 partition", f"{ONE} --acks -1 --rate 1000", durable=True),
+    # Each shard at about two fifths of its core, since the load has one of the two.
+    "shards-16k": Row("150 x 100 B, 64 partitions, 20,000 requests/s a shard", f"{SIXTEEN} --rate 20000", 64, floor=False),
+    "shards-16k-durable": Row("150 x 100 B, 64 partitions, 10,000 requests/s a shard", f"{SIXTEEN} --acks -1 --rate 10000", 64, durable=True, floor=False),
+    "shards-small": Row("10 x 100 B, 100 connections, 64 partitions, 40,000 requests/s a shard", "--producers 100 --records 10 --rate 40000", 64, floor=False),
+    "shards-wide": Row("16 partitions x 10 x 100 B in a request, 16 connections, 4,000 requests/s a shard", "--producers 16 --records 10 --batches 16 --rate 4000", 64, floor=False),
+    "shards-keyed": Row("keyed over 1000 partitions, 10 x 100 B, 10,000 requests/s a shard", "--producers 16 --records 10 --keyed --acks -1 --rate 10000", 1000, durable=True, floor=False),
+    "shards-tail": Row("150 x 100 B, 64 partitions, 5,000 requests/s a shard, 16 read the tail", f"{SIXTEEN} --rate 5000 --consumers 16", 64, floor=False),
     "tail": Row("produce 1 MB requests and read the tail, 200 requests/s", f"{MEGABYTE} --rate 200 --consumers 1", floor=False),
     "fan-out": Row("produce 16 KiB, five read the tail, 1000 requests/s", f"{ONE} --rate 1000 --consumers 1 --fan-out 5", floor=False),
     "fetch-16k": Row("fetch 16 KiB from memory", "--consumers 1 --fetch-bytes 16384", floor=False, preload=200),
