@@ -1,6 +1,6 @@
 //! File operations as blocking calls, for the helper threads.
 
-use super::buf::aligned;
+use super::buf::{aligned, fill};
 use super::flusher::Disks;
 use super::{Capacity, DirEntry, File, FileMode, Op, Outcome, Space};
 use crate::limits::reserve;
@@ -179,14 +179,13 @@ pub(super) fn read(file: &File, pos: u64, mut buffer: BytesMut, len: usize) -> i
     while buffer.len() < len {
         let filled = buffer.len();
         let pos = pos + filled as u64;
-        let mut end = len;
+        let mut wanted = len - filled;
         if in_pieces {
             begin_to_fetch(file, pos, last);
-            end = end.min(filled + PIECE);
+            wanted = wanted.min(PIECE);
         }
-        buffer.resize(end, 0);
-        let count = rustix::io::pread(fd(file), &mut buffer[filled..], pos)?;
-        buffer.truncate(filled + count);
+        let count =
+            fill(&mut buffer, wanted, |free| rustix::io::pread(fd(file), free, pos).map(|(read, _)| read))?;
         // A direct read that is not a whole number of blocks has met the end of the file.
         if count == 0 || !count.is_multiple_of(super::buf::BLOCK) {
             break;

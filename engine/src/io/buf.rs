@@ -29,6 +29,25 @@ pub fn aligned_past(capacity: usize, past: usize) -> BytesMut {
     buffer
 }
 
+/// Has `read` fill the front of what is free of a buffer, at most so many bytes, without zeroing it first. Returns how many there are more.
+#[expect(unsafe_code, reason = "memory that the kernel fills has no values before")]
+pub fn fill<E>(
+    buffer: &mut BytesMut,
+    bytes_max: usize,
+    read: impl for<'a> FnOnce(&'a mut [MaybeUninit<u8>]) -> Result<&'a mut [u8], E>,
+) -> Result<usize, E> {
+    let free = buffer.spare_capacity_mut();
+    let room = free.len().min(bytes_max);
+    let begins = free.as_ptr().addr();
+    let filled = read(&mut free[..room])?;
+    let count = filled.len();
+    assert!(count == 0 || (count <= room && filled.as_ptr().addr() == begins), "the front is filled");
+    let len = buffer.len() + count;
+    // SAFETY: `read` has given these bytes back as such that have values, and they lie behind those of the buffer.
+    unsafe { buffer.set_len(len) };
+    Ok(count)
+}
+
 /// Asks that this memory be mapped by huge pages when it is first touched. Without them all goes on as well, a little slower.
 #[expect(unsafe_code, reason = "advice on memory by its address")]
 fn ask_for_huge_pages(memory: &mut [MaybeUninit<u8>]) {
@@ -42,6 +61,23 @@ fn ask_for_huge_pages(memory: &mut [MaybeUninit<u8>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_free_is_filled_from_the_front() {
+        let mut buffer = BytesMut::with_capacity(10);
+        let mut write = |bytes: &'static [u8], bytes_max| {
+            fill(&mut buffer, bytes_max, |free| {
+                let len = bytes.len().min(free.len());
+                Ok::<_, ()>(free[..len].write_copy_of_slice(&bytes[..len]))
+            })
+        };
+        assert_eq!(write(b"abc", 9), Ok(3));
+        assert_eq!(write(b"", 9), Ok(0));
+        assert_eq!(write(b"defg", 2), Ok(2));
+        assert_eq!(write(b"fghijklmnop", 100).map(|count| count >= 5), Ok(true));
+        assert!(buffer.starts_with(b"abcdefghij"));
+        assert_eq!(fill(&mut buffer, 1, |_| Err(())), Err(()));
+    }
 
     #[test]
     fn buffers_are_aligned_and_stay_where_they_are() {

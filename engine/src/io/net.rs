@@ -1,8 +1,9 @@
 //! Sockets: the few set-up calls, and sending from files.
 
 use super::blocking::{fd as file_fd, next_id};
+use super::buf::fill;
 use super::{File, Listener, Socket};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, sockopt,
 };
@@ -66,9 +67,11 @@ fn peer_of(connection: &OwnedFd) -> io::Result<SocketAddr> {
     Ok(SocketAddr::try_from(peer)?)
 }
 
-/// Receives what is there.
-pub(super) fn recv(socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
-    let (count, _) = rustix::net::recv(fd(socket), buffer, RecvFlags::empty())?;
+/// Receives what is there, at most so many bytes, into what is free of a buffer.
+pub(super) fn recv(socket: &Socket, buffer: &mut BytesMut, bytes_max: usize) -> io::Result<usize> {
+    let count = fill(buffer, bytes_max, |free| {
+        rustix::net::recv(fd(socket), free, RecvFlags::empty()).map(|((received, _), _)| received)
+    })?;
     Ok(count)
 }
 

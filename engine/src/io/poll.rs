@@ -200,22 +200,18 @@ impl PollDriver {
                 step(accepted, Outcome::Accepted, Step::More)
             }
             Input::Recv { bytes_max } => {
-                if self.spare.len() < RECV_BYTES_MIN {
-                    self.spare = BytesMut::zeroed(RECV_BYTES_MAX);
+                if self.spare.capacity() < RECV_BYTES_MIN {
+                    self.spare = BytesMut::with_capacity(RECV_BYTES_MAX);
                 }
-                let room = self.spare.len().min(*bytes_max);
-                let received = net::recv(&entry.socket, &mut self.spare[..room]);
-                let bytes = self.spare.split_to(*received.as_ref().unwrap_or(&0)).freeze();
+                let received = net::recv(&entry.socket, &mut self.spare, *bytes_max);
+                let bytes = self.spare.split().freeze();
                 step(received.map(|_| bytes), Outcome::Received, Step::End)
             }
             Input::Exact { buffer, len } => {
                 // Only what is about to be filled is touched: a length is a client's claim.
-                let filled = buffer.len();
-                buffer.resize((filled + net::EXACT_TURN_BYTES).min(*len), 0);
-                let received = net::recv(&entry.socket, &mut buffer[filled..]);
-                let count = *received.as_ref().unwrap_or(&0);
-                buffer.truncate(filled + count);
-                match received {
+                let wanted = net::EXACT_TURN_BYTES.min(*len - buffer.len());
+                buffer.reserve(wanted);
+                match net::recv(&entry.socket, buffer, wanted) {
                     Ok(0) => Step::End(Outcome::Received(Ok(buffer.split().freeze()))),
                     Ok(_) if buffer.len() == *len => {
                         Step::End(Outcome::Received(Ok(buffer.split().freeze())))

@@ -37,6 +37,8 @@ enum Step {
 
 /// Where a write is cut: hardly ever in more than two places.
 type Cuts = SmallVec<[u64; 2]>;
+/// The operations of a write.
+type Parts = SmallVec<[Stream; 2]>;
 
 /// What a write has done.
 #[cfg_attr(ringlog_plant, derive(Clone))]
@@ -160,7 +162,7 @@ impl Log {
         if plant::is(Plant::TwoWritesInFlightOnOneBlock) {
             let log = self.clone();
             self.0.shard.spawn(async move {
-                if log.write_parts(&file, block, cuts).await.is_ok() {
+                if all_of(log.start_parts(&file, block, &cuts)).await.is_ok() {
                     let marks = log.marks();
                     let next_offset = written.next_offset.max(marks.written);
                     log.has_written(base, &file, Written { next_offset, ..written });
@@ -182,28 +184,22 @@ impl Log {
     /// Writes a block when it is its turn among the large ones.
     async fn write_in_turn(&self, file: &File, block: &Block, cuts: &Cuts) -> io::Result<()> {
         let _turn = self.0.cache.large_writes().turn(self.0.place.dir, block.len()).await;
-        self.write_parts(file, block.clone(), cuts.clone()).await
+        all_of(self.start_parts(file, block.clone(), cuts)).await
     }
 
-    /// Writes a block of batches: as one operation, or as several, cut where a direct write of all would leave the core. Those are
+    /// Begins to write a block of batches: as one operation, or as several, cut where a direct write of all would leave the core. Those are
     /// in flight together; no two of them touch one block.
-    async fn write_parts(&self, file: &File, block: Block, cuts: Cuts) -> io::Result<()> {
+    fn start_parts(&self, file: &File, block: Block, cuts: &Cuts) -> Parts {
         let io = self.0.shard.io();
         let Block { mut pos, mut bytes, mut more, .. } = block;
-        let mut writes: SmallVec<[Stream; 2]> = SmallVec::new();
+        let mut writes = Parts::new();
         for cut in cuts {
             let (before, and_more) = split_to(&mut bytes, &mut more, (cut - pos) as usize);
             writes.push(io.start(Op::Write { file: file.clone(), pos, bytes: before, more: and_more }));
-            pos = cut;
+            pos = *cut;
         }
         writes.push(io.start(Op::Write { file: file.clone(), pos, bytes, more }));
-        let mut result = Ok(());
-        for mut write in writes {
-            // All are waited for: what failed must not be still on its way when the log goes offline.
-            let written = write.next().await.into_count().map(drop);
-            result = result.and(written);
-        }
-        result
+        writes
     }
 
     /// Moves the written mark, and sees that the durable mark follows.
@@ -497,6 +493,16 @@ impl State {
         (self.durable_wanted > durable && written > durable)
             || (self.filed_wanted > self.filed_durable && self.filed > self.filed_durable)
     }
+}
+
+/// Waits for all: what failed must not be still on its way when the log goes offline.
+async fn all_of(mut writes: Parts) -> io::Result<()> {
+    let mut result = Ok(());
+    for write in &mut writes {
+        let written = write.next().await.into_count().map(drop);
+        result = result.and(written);
+    }
+    result
 }
 
 /// Takes this many bytes, not all, from the front of `bytes` and `more`.
