@@ -3,11 +3,15 @@
 import asyncio
 import struct
 
+import kafka_wire
+
 FETCH_OFFSETS, COMMIT, COORDINATOR, JOIN, HEARTBEAT, LEAVE, SYNC = 9, 8, 10, 11, 12, 13, 14
 METADATA, LIST_OFFSETS, PRODUCE, CREATE_TOPICS = 3, 2, 0, 19
 VERSIONS = {FETCH_OFFSETS: 5, COMMIT: 7, COORDINATOR: 0, JOIN: 5, HEARTBEAT: 3, LEAVE: 3, SYNC: 3, METADATA: 1, LIST_OFFSETS: 1, PRODUCE: 3, CREATE_TOPICS: 2}
 UNKNOWN_MEMBER, REBALANCING, ILLEGAL_GENERATION, MEMBER_ID_REQUIRED = 25, 27, 22, 79
 NOBODY = b"\xff\xff"
+# Where the body of a request of kafka_wire begins, whose client is called "recovery".
+BODY = 4 + 2 + 2 + 4 + 2 + len("recovery")
 
 
 def string(text):
@@ -70,6 +74,18 @@ class Connection:
 
     def abort(self):
         self.writer.transport.abort()
+
+
+async def create(connection, topic, partitions):
+    """Makes a topic: the error."""
+    reply = await connection.ask(CREATE_TOPICS, kafka_wire.create_topic(0, topic, partitions, {})[BODY:])
+    return kafka_wire.created(reply.data)
+
+
+async def append(connection, topic, partitions, records):
+    """Writes the same records to some partitions of a topic, durably: (partition, error, base offset) each."""
+    reply = await connection.ask(PRODUCE, kafka_wire.produce(0, topic, partitions, records, -1)[BODY:])
+    return kafka_wire.produced(reply.data)
 
 
 async def find_coordinator(connection, group):

@@ -195,12 +195,17 @@ def free_port():
 
 
 def answers(port):
-    """Whether the broker answers an ApiVersions request (Kafka opens its port long before it does)."""
-    request = bytes.fromhex("00120000000000010000")
+    """Whether the broker answers (Kafka opens its port long before it does)."""
     try:
         with socket.create_connection(("127.0.0.1", port), 1) as connection:
-            connection.settimeout(2)
-            connection.sendall(len(request).to_bytes(4, "big") + request)
-            return len(connection.recv(4)) == 4
+            return asked(connection)
     except OSError:
         return False
+
+
+def asked(connection):
+    """Whether an ApiVersions request on this connection is answered."""
+    request = bytes.fromhex("00120000000000010000")
+    connection.settimeout(2)
+    connection.sendall(len(request).to_bytes(4, "big") + request)
+    return len(connection.recv(4)) == 4

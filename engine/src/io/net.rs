@@ -69,10 +69,9 @@ fn peer_of(connection: &OwnedFd) -> io::Result<SocketAddr> {
 
 /// Receives what is there, at most so many bytes, into what is free of a buffer.
 pub(super) fn recv(socket: &Socket, buffer: &mut BytesMut, bytes_max: usize) -> io::Result<usize> {
-    let count = fill(buffer, bytes_max, |free| {
+    Ok(fill(buffer, bytes_max, |free| {
         rustix::net::recv(fd(socket), free, RecvFlags::empty()).map(|((received, _), _)| received)
-    })?;
-    Ok(count)
+    })?)
 }
 
 /// Bytes that have come and have not been received.

@@ -186,11 +186,6 @@ impl Inner {
         self.demand.wanted()
     }
 
-    /// Of it, what arenas may take.
-    fn arena_bytes_max(&self) -> usize {
-        self.bytes_max().saturating_sub(self.own_bytes)
-    }
-
     /// Lets go of the oldest chunk; false if there is none.
     fn evict(&mut self) -> bool {
         let Some(oldest) = self.queue.pop_front() else { return false };
@@ -215,7 +210,7 @@ impl Inner {
     /// Lets go of chunks, and of the arenas they lie in, until what is left fits into the budget.
     fn fit(&mut self) {
         loop {
-            self.arenas.shrink_to(self.arena_bytes_max());
+            self.arenas.shrink_to(self.bytes_max().saturating_sub(self.own_bytes));
             if self.own_bytes + self.arenas.bytes() <= self.bytes_max() || !self.evict_some() {
                 return;
             }

@@ -149,13 +149,13 @@ mod tests {
         assert_eq!(world.wanted(), 160, "it would not be there with all of the budget");
         world.demand.missed(1);
         assert_eq!(world.wanted(), 192);
-        // Somebody goes on being 60 MiB behind.
+        // Somebody goes on being 30 MiB behind.
         for _ in 0..30 {
             let at = world.put_in();
             world.go_on(29);
             world.demand.found(at);
         }
-        assert_eq!(world.wanted(), 4 * 29 + 4);
+        assert_eq!(world.wanted(), 4 * 30);
     }
 
     #[test]
