@@ -2,7 +2,8 @@
 //!
 //! Freed at once, the 64 MB of a segment are one discard on a file system that is mounted so, and every write that comes after it waits
 //! for all of it in the device: 15 ms where 64 MB take that long, for a record that is written in 80 us. So who takes a large file's
-//! last name away leaves it open here, and one thread cuts it off from its end, with a pause after each step.
+//! last name away leaves it open here, and one thread cuts it off from its end, with a pause after each step. The more waits, the larger
+//! the steps: what is written as fast as the device can has to be freed as fast.
 //!
 //! A file that has another name (a backup's hard link), or that somebody still reads, is left as it is.
 #![expect(unsafe_code, reason = "a lease, for which there is no safe wrapper")]
@@ -19,6 +20,13 @@ use std::time::Duration;
 
 /// Bytes freed at once: a discard of so many takes a quarter of a millisecond where this was measured.
 const STEP: u64 = 1 << 20;
+
+/// For each time so many bytes that wait a step is one [`STEP`] larger, up to so many of them.
+const WAITING: u64 = 1 << 30;
+const STEPS_MAX: u64 = 4;
+
+/// Each file that waits holds a descriptor. Beyond so many one is freed in one go.
+const FILES_MAX: usize = 512;
 
 /// A file up to this size is freed in one go.
 const SMALL: u64 = 2 * STEP;
@@ -44,6 +52,8 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     files: VecDeque<Unnamed>,
+    /// What they take.
+    bytes: u64,
     closed: bool,
 }
 
@@ -77,8 +87,7 @@ impl Freeing {
         let file = Unnamed::hold(path);
         take_away()?;
         if let Some(file) = file {
-            self.shared.lock().files.push_back(file);
-            self.shared.changed.notify_one();
+            self.shared.add(file);
         }
         Ok(())
     }
@@ -97,13 +106,22 @@ impl Shared {
     fn serve(&self) {
         while let Some(mut file) = self.next() {
             match file.in_use() {
-                Use::None => while !file.is_short_of_space() && file.step() && self.pause(PAUSE) {},
+                Use::None => while !file.is_short_of_space() && file.cut(self.step()) && self.pause(PAUSE) {},
                 Use::Open => {
-                    self.lock().files.push_back(file);
+                    self.add(file);
                     self.pause(READ_PAUSE);
                 }
                 Use::Keep => {}
             }
+        }
+    }
+
+    fn add(&self, file: Unnamed) {
+        let mut queue = self.lock();
+        if queue.files.len() < FILES_MAX {
+            queue.bytes += file.len;
+            queue.files.push_back(file);
+            self.changed.notify_one();
         }
     }
 
@@ -112,7 +130,14 @@ impl Shared {
         while !queue.closed && queue.files.is_empty() {
             queue = self.changed.wait(queue).expect("nothing panics while it holds the queue");
         }
-        if queue.closed { None } else { queue.files.pop_front() }
+        let file = queue.files.pop_front().filter(|_| !queue.closed)?;
+        queue.bytes -= file.len;
+        Some(file)
+    }
+
+    /// How much is freed at once.
+    fn step(&self) -> u64 {
+        STEP * (1 + self.lock().bytes / WAITING).min(STEPS_MAX)
     }
 
     /// Waits; false where the process is ending.
@@ -162,8 +187,8 @@ impl Unnamed {
     }
 
     /// Cuts off a little; false where so little is left that it may go in one go.
-    fn step(&mut self) -> bool {
-        self.len = self.len.saturating_sub(STEP);
+    fn cut(&mut self, bytes: u64) -> bool {
+        self.len = self.len.saturating_sub(bytes);
         self.len > 0 && rustix::fs::ftruncate(&self.fd, self.len).is_ok()
     }
 }
@@ -195,10 +220,37 @@ mod tests {
         assert_eq!(file.in_use(), Use::None);
         let size = |file: &Unnamed| rustix::fs::fstat(&file.fd).unwrap().st_size as u64;
         let mut steps = Vec::new();
-        while file.step() {
+        while file.cut(STEP) {
             steps.push(size(&file));
         }
         assert_eq!(steps, [STEP + 1, 1], "all but what goes with the descriptor");
+    }
+
+    #[test]
+    fn the_more_waits_the_more_is_freed_at_once() {
+        let shared = Shared::default();
+        let mut steps = Vec::new();
+        for gib in [0, 1, 1, 1, 1] {
+            let fd = rustix::fs::open("/dev/null", OFlags::WRONLY, Mode::empty()).unwrap();
+            shared.add(Unnamed { fd, len: gib << 30 });
+            steps.push(shared.step() / STEP);
+        }
+        assert_eq!(steps, [1, 2, 3, 4, 4]);
+        while shared.lock().bytes > 0 {
+            shared.next();
+        }
+        assert_eq!(shared.step(), STEP);
+    }
+
+    #[test]
+    fn who_comes_when_too_many_wait_goes_at_once() {
+        let shared = Shared::default();
+        for _ in 0..=FILES_MAX {
+            let fd = rustix::fs::open("/dev/null", OFlags::WRONLY, Mode::empty()).unwrap();
+            shared.add(Unnamed { fd, len: STEP });
+        }
+        let queue = shared.lock();
+        assert_eq!((queue.files.len(), queue.bytes), (FILES_MAX, FILES_MAX as u64 * STEP));
     }
 
     #[test]
