@@ -42,7 +42,7 @@ pub const BROKER_KEYS: &[BrokerKey] = &[
     key(
         "cache.bytes",
         LONG_FROM_ZERO,
-        "201326592",
+        "134217728",
         "ringlog's own: the most memory for the newest batches of all partitions, from which consumers at the tail are served, in bytes, over all shards. Where much is written, no more is kept than somebody reads.",
     ),
     key("compression.gzip.level", Kind::Int(-1, 9), "-1", "Default of the topic config of the same name."),
