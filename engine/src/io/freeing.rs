@@ -204,6 +204,11 @@ mod tests {
         Unnamed { fd, len: stat.st_size as u64 }
     }
 
+    fn waiting(len: u64) -> Unnamed {
+        let fd = rustix::fs::open("/dev/null", OFlags::WRONLY, Mode::empty()).unwrap();
+        Unnamed { fd, len }
+    }
+
     #[test]
     fn a_file_is_cut_once_nobody_else_has_it() {
         let dir = tempfile::tempdir().unwrap();
@@ -231,8 +236,7 @@ mod tests {
         let shared = Shared::default();
         let mut steps = Vec::new();
         for gib in [0, 1, 1, 1, 1] {
-            let fd = rustix::fs::open("/dev/null", OFlags::WRONLY, Mode::empty()).unwrap();
-            shared.add(Unnamed { fd, len: gib << 30 });
+            shared.add(waiting(gib << 30));
             steps.push(shared.step() / STEP);
         }
         assert_eq!(steps, [1, 2, 3, 4, 4]);
@@ -246,8 +250,7 @@ mod tests {
     fn who_comes_when_too_many_wait_goes_at_once() {
         let shared = Shared::default();
         for _ in 0..=FILES_MAX {
-            let fd = rustix::fs::open("/dev/null", OFlags::WRONLY, Mode::empty()).unwrap();
-            shared.add(Unnamed { fd, len: STEP });
+            shared.add(waiting(STEP));
         }
         let queue = shared.lock();
         assert_eq!((queue.files.len(), queue.bytes), (FILES_MAX, FILES_MAX as u64 * STEP));
