@@ -12,13 +12,10 @@
 //!
 //! Base offset and leader epoch lie outside the CRC: a broker stamps them and keeps the rest as it came.
 
-use crate::limits::BATCH_BYTES_MAX;
-
 /// Bytes before the records.
 pub const HEADER_LEN: usize = 61;
 
 /// Bytes before those the length counts.
-const LENGTH_AT: usize = 8;
 const LENGTH_END: usize = 12;
 const MAGIC_AT: usize = 16;
 const CRC_AT: usize = 17;
@@ -256,45 +253,6 @@ pub fn assemble(header: &Header, records: &[u8]) -> Vec<u8> {
     batch[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
     batch
 }
-
-/// The base offset of what could be taken for a batch, of offsets past its own, from a place within a batch on. `batch` may lack its
-/// stamps; behind it comes one that goes on where it ends, or zeroes.
-#[inline]
-pub fn lure_at(batch: &[u8], at: usize, header: &Header) -> Option<i64> {
-    if batch.get(at + MAGIC_AT).is_some_and(|magic| *magic != 2) {
-        None
-    } else {
-        lure_of_magic(batch, at, header)
-    }
-}
-
-#[cold]
-fn lure_of_magic(batch: &[u8], at: usize, header: &Header) -> Option<i64> {
-    let (base, epoch) = (header.base_offset.to_be_bytes(), header.leader_epoch.to_be_bytes());
-    let next = header.next_offset().to_be_bytes();
-    let byte = |at: usize| match at {
-        0..8 => base[at],
-        LENGTH_END..MAGIC_AT => epoch[at - LENGTH_END],
-        _ => *batch.get(at).unwrap_or_else(|| &next[at - batch.len()]),
-    };
-    let offset = i64::from_be_bytes(std::array::from_fn(|n| byte(at + n)));
-    let is_later = (header.next_offset()..OFFSETS_MAX).contains(&offset);
-    if at + LENGTH_END <= batch.len() {
-        let length = i32::from_be_bytes(std::array::from_fn(|n| byte(at + LENGTH_AT + n)));
-        let whole = usize::try_from(length).map_or(0, |length| LENGTH_END + length);
-        if !(HEADER_LEN..=BATCH_BYTES_MAX).contains(&whole) {
-            return None;
-        }
-        if let Some(bytes) = batch.get(at..at + whole).filter(|_| is_later) {
-            let crc = u32::from_be_bytes(std::array::from_fn(|n| bytes[CRC_AT + n]));
-            return (crc_fast::crc32_iscsi(&bytes[ATTRIBUTES_AT..]) == crc).then_some(offset);
-        }
-    }
-    is_later.then_some(offset)
-}
-
-/// More records than any log will ever have.
-pub const OFFSETS_MAX: i64 = 1 << 48;
 
 /// Stamps what a leader gives a batch. Both lie outside the CRC.
 pub fn stamp(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {

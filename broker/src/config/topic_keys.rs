@@ -89,7 +89,7 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
         LONG_FROM_ZERO,
         "60000",
         Some("log.segment.delete.delay.ms"),
-        "How long the files of a removed segment stay, in milliseconds. Where the log began its newest segment within the last five minutes the file with the records becomes that of the next segment, or goes after five minutes.",
+        "How long a removed segment's file stays, in milliseconds.",
     ),
     key(
         "flush.messages",

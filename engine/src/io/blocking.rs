@@ -2,7 +2,6 @@
 
 use super::buf::{aligned, fill};
 use super::flusher::Disks;
-use super::recycling::recycle;
 use super::{Capacity, DirEntry, File, FileMode, Op, Outcome, Space};
 use crate::limits::reserve;
 use bytes::{Bytes, BytesMut};
@@ -33,12 +32,6 @@ pub(super) fn run(op: Op, disks: &Disks) -> Outcome {
                     .and_then(|fd| opened(fd, dir, mode)),
             )
         }
-        Op::Recycle { dir, from, to } => Outcome::Opened(
-            disks
-                .check_usable(dir)
-                .and_then(|()| recycle(&from, &to, disks.is_direct(dir)))
-                .and_then(|fd| opened(fd, dir, FileMode::Blocks)),
-        ),
         Op::Write { file, pos, bytes, more } => Outcome::Count(write_parts(&file, pos, &bytes, &more)),
         Op::Prepare { file, from, to, space } => none(prepare(&file, from, to, space, disks)),
         Op::Zero { file, from, to } => none(zero(&file, from, to)),

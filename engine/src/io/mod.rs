@@ -31,7 +31,6 @@ mod op;
 mod page_cache;
 mod poll;
 mod probe;
-mod recycling;
 mod scheduling;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;

@@ -12,7 +12,6 @@ use crate::limits::{BLOCK, UNWRITTEN_BYTES_MAX};
 #[cfg(ringlog_plant)]
 use crate::plant::{self, Plant};
 use bytes::{Bytes, BytesMut};
-use smallvec::SmallVec;
 
 /// How a leader appends.
 #[derive(Debug, Clone, Copy)]
@@ -94,20 +93,15 @@ impl Log {
             header.max_timestamp = now;
         }
         let tail = self.tail_for(state, &header, as_leader.now);
-        let past_block = tail.past_block();
         // Where the time is stamped, it is stamped into all of the batch: its CRC is made anew.
         let may_stay = as_leader.alone && log_append_time.is_none();
-        let lures = if may_stay && tail.take_over(batches, &header, &self.0.cache) {
-            lures(batches, past_block, &header)
-        } else {
+        if !may_stay || !tail.take_over(batches, &header, &self.0.cache) {
             let placed = tail.place(batches, header.base_offset..header.next_offset(), &self.0.cache);
             batch::stamp(placed, header.base_offset, header.leader_epoch);
             if let Some(now) = log_append_time {
                 batch::stamp_log_append_time(placed, now);
             }
-            lures(placed, past_block, &header)
-        };
-        state.active_mut().note_lures(&lures);
+        }
         state.took(&header, as_leader.now);
         self.write_soon(state);
         Ok(Appended {
@@ -156,11 +150,8 @@ impl Log {
         let mut at = 0;
         for header in &headers {
             let len = header.total_len();
-            let batch = &batches[at..at + len];
             let tail = self.tail_for(state, header, now);
-            let lures = lures(batch, tail.past_block(), header);
-            tail.place(batch, header.base_offset..header.next_offset(), &self.0.cache);
-            state.active_mut().note_lures(&lures);
+            tail.place(&batches[at..at + len], header.base_offset..header.next_offset(), &self.0.cache);
             state.took(header, now);
             at += len;
         }
@@ -224,7 +215,6 @@ impl Log {
             "a segment that is left has batches, or cannot reach the next one's offset"
         );
         segment.prepared.go_on_from(&before.prepared);
-        segment.lures = Some(Box::default());
         state.snapshots.insert(base, state.producers.clone());
         state.segments.insert(base, segment);
         state.tails.push_back(Tail::new(base, 0, base));
@@ -310,17 +300,6 @@ fn checked(batches: &[u8], origin: Origin, config: &super::LogConfig) -> Result<
     }
     Ok(header)
 }
-
-/// What could be taken for batches of later offsets where sectors begin within a batch, which itself begins so far past the beginning of a
-/// block. Recovery would come upon it if the file were recycled, and the power went when it had been written over up to there: a batch
-/// that nobody sent, of whichever producer a client likes.
-fn lures(batch: &[u8], past_block: usize, header: &Header) -> SmallVec<[Offset; 2]> {
-    let sectors = (SECTOR - past_block % SECTOR..batch.len()).step_by(SECTOR);
-    sectors.filter_map(|at| batch::lure_at(batch, at, header)).collect()
-}
-
-/// The least that a device writes wholly or not at all.
-const SECTOR: usize = 512;
 
 fn check_timestamps(header: &Header, config: &super::LogConfig, now: WallTime) -> Result<(), AppendError> {
     if config.timestamp_type == TimestampType::LogAppendTime {

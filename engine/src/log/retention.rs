@@ -3,26 +3,17 @@
 //!
 //! ```text
 //!   limits ──▶ log start moves, durably ──▶ files renamed to `.deleted` ──▶ removed after `file.delete.delay.ms`
-//!                                                   │
-//!                                                   └──▶ `.log` of a busy log: the next segment's, written over
 //! ```
 //!
 //! The log start is on disk before the first file gets another name: what a power cut brings back lies before it, and what it
 //! takes away nobody was promised any more. Who still reads a removed segment has its file open, and reads on.
-//!
-//! A file is recycled only within its log, so that what it held has lower offsets than anything that comes: recovery, which goes by
-//! them, ends where the new batches do. Not after the log was cut, for then offsets come again; and not with [`Lures`] in the way.
 
 use super::error::{LogFailed, ReadError};
-use super::files::{DELETED, LOG, remove_file};
+use super::files::{DELETED, remove_file};
 use super::recovery::SEGMENT_FILES;
 use super::scan::Scan;
-use super::segment::{Lures, Segment};
 use super::truncate::TruncateError;
-use super::{Gaps, Log, Offset, State};
-use crate::batch::OFFSETS_MAX;
-use crate::io::{File, Instant};
-use std::collections::VecDeque;
+use super::{Log, Offset};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -56,7 +47,7 @@ impl Log {
     /// Removes the files of removed segments now, and not when their time has come: the disk is full.
     pub async fn remove_put_away(&self) -> io::Result<()> {
         let put_away = self.0.state.borrow_mut().put_away.take();
-        for PutAway { files, .. } in put_away {
+        for (_, files) in put_away {
             self.remove_files(files).await?;
         }
         Ok(())
@@ -185,15 +176,11 @@ impl Log {
     /// Takes a segment out of the log: its files get another name, under which recovery removes them, and go after a while. The
     /// directory is synced by the caller.
     pub(super) async fn put_segment_away(&self, base: Offset) -> io::Result<()> {
-        let mut segment = self.0.state.borrow_mut().segments.remove(&base);
+        let segment = self.0.state.borrow_mut().segments.remove(&base);
         let mut files = Vec::new();
         for suffix in SEGMENT_FILES {
             let path = self.0.place.offset_file(base, suffix);
-            let put_away = self.put_file_away(&path).await?;
-            match segment.as_mut().filter(|_| suffix == LOG).and_then(|segment| self.recyclable(segment)) {
-                Some(recyclable) => self.recycle_or_remove(put_away, recyclable),
-                None => files.extend(put_away),
-            }
+            files.extend(self.put_file_away(&path).await?);
         }
         self.remove_later(files);
         self.close_files(segment).await
@@ -212,65 +199,30 @@ impl Log {
 
     /// Has files that were put away removed when `file.delete.delay.ms` have passed.
     pub(super) fn remove_later(&self, files: Vec<PathBuf>) {
-        let delay = Duration::from_millis(self.0.state.borrow().config.file_delete_delay_ms);
-        self.remove_after(delay, files, None);
-    }
-
-    /// What is to be known of a removed segment if its file may become that of a new one, and is likely to.
-    fn recyclable(&self, segment: &mut Segment) -> Option<Recyclable> {
-        let state = self.0.state.borrow();
-        let active_for = self.0.shard.wall_time().0.saturating_sub(state.active().created);
-        let rolls_soon = u128::try_from(active_for).is_ok_and(|ms| ms < RECYCLED_WITHIN.as_millis());
-        let lures = segment.lures.take().filter(|_| state.gaps == Gaps::None && rolls_soon)?;
-        Some(Recyclable { bytes: segment.size, lures })
-    }
-
-    /// Has a removed segment's file removed when it is not likely any more that a new one will have it.
-    fn recycle_or_remove(&self, file: Option<PathBuf>, recyclable: Recyclable) {
-        let delay = Duration::from_millis(self.0.state.borrow().config.file_delete_delay_ms);
-        self.remove_after(delay.max(RECYCLED_WITHIN), Vec::from_iter(file), Some(recyclable));
-    }
-
-    fn remove_after(&self, delay: Duration, files: Vec<PathBuf>, recyclable: Option<Recyclable>) {
-        let due = self.0.shard.now() + delay;
-        self.0.state.borrow_mut().put_away.push_back(PutAway { due, files, recyclable });
-        let log = self.clone();
-        self.0.shard.spawn(async move {
-            log.0.shard.sleep_until(due).await;
-            log.remove_due().await;
-        });
-    }
-
-    async fn remove_due(&self) {
-        // A log that is closed, or removed, leaves them to the next start: another may have its directory by now.
-        if self.failed().is_some() {
-            return;
+        let mut state = self.0.state.borrow_mut();
+        let due = self.0.shard.now() + Duration::from_millis(state.config.file_delete_delay_ms);
+        let is_first = state.put_away.is_empty();
+        state.put_away.push_back((due, files));
+        if is_first {
+            let log = self.clone();
+            self.0.shard.spawn(async move { log.remove_when_due().await });
         }
-        let now = self.0.shard.now();
-        let due = {
-            let mut state = self.0.state.borrow_mut();
-            let (due, later): (VecDeque<_>, VecDeque<_>) =
-                state.put_away.take().into_iter().partition(|one| one.due <= now);
-            state.put_away = later.into();
-            due
-        };
-        for PutAway { files, .. } in due {
+    }
+
+    async fn remove_when_due(&self) {
+        loop {
+            let Some(due) = self.0.state.borrow().put_away.front().map(|(due, _)| *due) else { return };
+            self.0.shard.sleep_until(due).await;
+            // A log that is closed, or removed, leaves them to the next start: another may have its directory by now.
+            if self.failed().is_some() {
+                return;
+            }
+            let now = self.0.shard.now();
+            let due = self.0.state.borrow_mut().put_away.pop_front_if(|(due, _)| *due <= now);
+            let Some((_, files)) = due else { continue };
             // What cannot be removed now is by the next start.
             let _ = self.remove_files(files).await;
         }
-    }
-
-    /// Makes the file of a removed segment that of a new one, to be written over, and tells how far it may be; `None` if there is none fit
-    /// for it.
-    pub(super) async fn recycle(&self, base: Offset) -> Option<(File, u64)> {
-        let from = self.0.state.borrow_mut().file_to_recycle(base)?;
-        let io = self.0.shard.io();
-        let recycled = io.recycle(self.0.place.dir, from.clone(), self.log_path(base)).await;
-        if recycled.is_err() {
-            // Somebody has it open, or the file system has not what it takes.
-            let _ = remove_file(io, &self.0.place, &from).await;
-        }
-        recycled.ok()
     }
 
     async fn remove_files(&self, files: Vec<PathBuf>) -> io::Result<()> {
@@ -280,44 +232,3 @@ impl Log {
         Ok(())
     }
 }
-
-/// Files of a removed segment, under their other names.
-#[derive(Debug, PartialEq)]
-pub(super) struct PutAway {
-    /// When they go.
-    due: Instant,
-    files: Vec<PathBuf>,
-    /// There is one, the segment's own, and a new segment may have it.
-    recyclable: Option<Recyclable>,
-}
-
-/// What decides whether a new segment may have the file of a removed one.
-#[derive(Debug, PartialEq)]
-struct Recyclable {
-    bytes: u64,
-    lures: Box<Lures>,
-}
-
-impl State {
-    /// Of the removed segments' files one for a segment that begins with this offset: about as large as it is going to be, and
-    /// without anything that could be taken for a batch of it.
-    fn file_to_recycle(&mut self, base: Offset) -> Option<PathBuf> {
-        let bytes = u64::from(self.config.segment_bytes);
-        let offsets = base..=base.checked_add(i64::from(i32::MAX)).filter(|end| *end < OFFSETS_MAX)?;
-        let fits = |one: &PutAway| {
-            one.recyclable
-                .as_ref()
-                .is_some_and(|one| (bytes / 2..=bytes).contains(&one.bytes) && !one.lures.lie_in(&offsets))
-        };
-        let at = self.put_away.iter().position(fits)?;
-        self.put_away.remove(at)?.files.pop()
-    }
-
-    /// The log is cut: what comes next may have offsets that removed segments had.
-    pub(super) fn recycle_nothing(&mut self) {
-        self.put_away.iter_mut().for_each(|one| one.recyclable = None);
-    }
-}
-
-/// A log whose newest segment is not older than this is likely to begin the next one as soon.
-const RECYCLED_WITHIN: Duration = Duration::from_mins(5);

@@ -11,7 +11,6 @@ use super::time_index::{TIME_ENTRY_BYTES, TimeIndex};
 use super::verifying::Verified;
 use crate::batch::Header;
 use crate::io::File;
-use std::ops::RangeBounds;
 
 /// One segment of a log. The last is the active one; all before it are sealed or being sealed.
 pub(super) struct Segment {
@@ -47,8 +46,6 @@ pub(super) struct Segment {
     pub(super) out_of_reach: bool,
     /// Whether it has its final length, its indexes on disk, and is durable.
     pub(super) sealed: bool,
-    /// What its file must not be recycled over; `None` where that was not watched from its first batch on.
-    pub(super) lures: Option<Box<Lures>>,
 }
 
 /// What finds a batch in a segment by offset and by time.
@@ -86,7 +83,6 @@ impl Segment {
             end_checked: false,
             out_of_reach: false,
             sealed: false,
-            lures: None,
         })
     }
 
@@ -112,15 +108,6 @@ impl Segment {
         }
         indexes.bytes_since_entry += len;
         self.size += len;
-    }
-
-    /// Notes what has been found in the batch that was noted last.
-    pub(super) fn note_lures(&mut self, found: &[Offset]) {
-        let Some(lures) = self.lures.as_mut().filter(|_| !found.is_empty()) else { return };
-        lures.0.extend(found);
-        if lures.0.len() > LURES_MAX {
-            self.lures = None;
-        }
     }
 
     /// Whether a batch whose header alone has been read may come next, after one that ended at `end`: what is damaged must not
@@ -192,20 +179,6 @@ impl Segment {
             || indexes.times.len() + 1 >= entries_max / TIME_ENTRY_BYTES
     }
 }
-
-/// The offsets of what could be taken for batches, at the beginning of one of a file's sectors, if the file were written over up to there.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Lures(Vec<Offset>);
-
-impl Lures {
-    /// Whether one of them would be taken in a segment of these offsets.
-    pub(super) fn lie_in(&self, offsets: &impl RangeBounds<Offset>) -> bool {
-        self.0.iter().any(|offset| offsets.contains(offset))
-    }
-}
-
-/// So many lures of a segment are kept. By chance there are some in a GiB.
-const LURES_MAX: usize = 256;
 
 /// The largest page of memory that Linux has (on arm64).
 const PAGE_BYTES_MAX: u64 = 64 << 10;

@@ -370,17 +370,12 @@ impl Log {
         let io = self.0.shard.io();
         let path = self.log_path(base);
         let dir = self.0.place.dir;
-        let recycled = self.recycle(base).await;
-        let written_before = recycled.as_ref().map(|(_, len)| *len);
-        let file = match recycled {
-            Some((file, _)) => Ok(file),
-            None => match io.create(dir, path.clone(), FileMode::Blocks).await {
-                // Made by an attempt that found the disk full afterwards.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    io.open(dir, path, FileMode::Blocks).await.map(|(file, _)| file)
-                }
-                other => other,
-            },
+        let file = match io.create(dir, path.clone(), FileMode::Blocks).await {
+            // Made by an attempt that found the disk full afterwards.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                io.open(dir, path, FileMode::Blocks).await.map(|(file, _)| file)
+            }
+            other => other,
         };
         let file = file.map_err(|error| ("create segment", error))?;
         io.sync_file(file.clone()).await.map_err(|error| ("sync segment", error))?;
@@ -391,12 +386,7 @@ impl Log {
             return Ok(());
         }
         io.sync_dir(dir, parent).await.map_err(|error| ("sync directory", error))?;
-        self.segment_mut(base, |segment| {
-            segment.blocks = Some(file);
-            if let Some(to) = written_before {
-                segment.prepared.recycled(to);
-            }
-        });
+        self.segment_mut(base, |segment| segment.blocks = Some(file));
         Ok(())
     }
 

@@ -2,7 +2,6 @@
 
 use super::file::{BLOCK, SimFile, Survival};
 use super::random::Random;
-use crate::io::file::WeakFile;
 use crate::io::{Capacity, DirEntry, DirId, File, FileMode, Op, Outcome, Space};
 use crate::limits::reserve;
 use std::collections::BTreeMap;
@@ -31,7 +30,7 @@ pub(super) struct Disk {
     /// Directory changes that no directory sync has covered yet.
     pending: Vec<EntryChange>,
     /// What each open handle stands for, by [`File::id`].
-    open: BTreeMap<u64, (Inode, WeakFile)>,
+    open: BTreeMap<u64, Inode>,
     /// Changes that have taken effect so far.
     sequence: u64,
     /// A sync has failed: this device makes nothing durable any more.
@@ -131,7 +130,6 @@ impl Disk {
             }
             Op::Open { path, mode, .. } => Outcome::Opened(self.open(&path, mode, new_file)),
             Op::Create { path, mode, .. } => Outcome::Opened(self.create(&path, mode, new_file)),
-            Op::Recycle { from, to, .. } => Outcome::Opened(self.recycle(&from, &to, new_file)),
             Op::Prepare { file, from, to, space } => none(self.prepare(&file, from, to, space)),
             Op::Zero { file, from, to } => none(self.zero(&file, from, to)),
             Op::Truncate { file, len } => none(self.truncate(&file, len)),
@@ -164,8 +162,7 @@ impl Disk {
 
     fn file(&mut self, file: &File) -> &mut SimFile {
         assert_eq!(file.dir(), self.dir, "a file belongs to the disk it was opened on");
-        let (inode, _) =
-            *self.open.get(&file.id()).expect("a handle of before the crash is not used after it");
+        let inode = *self.open.get(&file.id()).expect("a handle of before the crash is not used after it");
         self.content(inode)
     }
 
@@ -274,7 +271,8 @@ impl Disk {
         let inode = self.find(path)?;
         let Node::File(content) = &self.nodes[&inode] else { return Err(os_error(EISDIR)) };
         let len = content.len();
-        Ok((self.handle(inode, path, mode, id), len))
+        self.open.insert(id, inode);
+        Ok((File::simulated(id, self.dir, path, mode), len))
     }
 
     fn create(&mut self, path: &Path, mode: FileMode, id: u64) -> io::Result<(File, u64)> {
@@ -284,32 +282,8 @@ impl Disk {
         }
         let inode = self.add(Node::File(SimFile::default()));
         self.change(vec![(dir, name, Some(inode))]);
-        Ok((self.handle(inode, path, mode, id), 0))
-    }
-
-    fn recycle(&mut self, from: &Path, to: &Path, id: u64) -> io::Result<(File, u64)> {
-        let inode = self.find(from)?;
-        if self.open.values().any(|(open, handle)| *open == inode && handle.is_open()) {
-            return Err(io::ErrorKind::ResourceBusy.into());
-        }
-        let len = self.content(inode).len();
-        let whole = len - len % BLOCK;
-        if !self.content(inode).is_established(whole) {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        self.sequence += 1;
-        let sequence = self.sequence;
-        let content = self.content(inode);
-        content.has_no_readers();
-        content.set_len(sequence, whole);
-        self.rename(from, to)?;
-        Ok((self.handle(inode, to, FileMode::Blocks, id), whole))
-    }
-
-    fn handle(&mut self, inode: Inode, path: &Path, mode: FileMode, id: u64) -> File {
-        let file = File::simulated(id, self.dir, path, mode);
-        self.open.insert(id, (inode, file.downgrade()));
-        file
+        self.open.insert(id, inode);
+        Ok((File::simulated(id, self.dir, path, mode), 0))
     }
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {

@@ -117,11 +117,6 @@ impl SimFile {
         self.pages.range(pos / PAGE..(pos + len).div_ceil(PAGE)).next().is_some()
     }
 
-    /// Whether all blocks up to `len` are such that a flush of the device makes durable what is written in them.
-    pub(super) fn is_established(&self, len: u64) -> bool {
-        (0..len / BLOCK).all(|block| self.established.contains(&block))
-    }
-
     /// No read is under way any more: what the page cache has goes before it is written past it.
     pub(super) fn has_no_readers(&mut self) {
         self.pages.clear();

@@ -64,21 +64,6 @@ impl FileDriver {
         }))
     }
 
-    fn recycle(&mut self, dir: crate::io::DirId, from: &Path, to: &Path) -> Outcome {
-        let held = std::fs::read_dir("/proc/self/fd").is_ok_and(|mut held| {
-            held.any(|fd| fd.and_then(|fd| std::fs::read_link(fd.path())).is_ok_and(|path| path == from))
-        });
-        if held {
-            return Outcome::Opened(Err(io::ErrorKind::ResourceBusy.into()));
-        }
-        let file = std::fs::OpenOptions::new().write(true).open(from);
-        let cut = file.and_then(|file| file.set_len(file.metadata()?.len() / 4096 * 4096));
-        match cut.and_then(|()| std::fs::rename(from, to)) {
-            Ok(()) => self.open(dir, to, FileMode::Blocks, false),
-            Err(error) => Outcome::Opened(Err(error)),
-        }
-    }
-
     fn carry_out(&mut self, op: &Op) -> Outcome {
         let count = |result: io::Result<()>| Outcome::Count(result.map(|()| 0));
         match op {
@@ -115,7 +100,6 @@ impl FileDriver {
             }
             Op::Open { dir, path, mode } => self.open(*dir, path, *mode, false),
             Op::Create { dir, path, mode } => self.open(*dir, path, *mode, true),
-            Op::Recycle { dir, from, to } => self.recycle(*dir, from, to),
             Op::Prepare { file, from, to, space } => count(std_file(file).and_then(|std| {
                 let len = std.metadata()?.len();
                 assert!(from < to, "some space");
@@ -185,7 +169,7 @@ fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
 fn failed(op: &Op, kind: io::ErrorKind) -> Outcome {
     match op {
         Op::Read { .. } => Outcome::Received(Err(kind.into())),
-        Op::Open { .. } | Op::Create { .. } | Op::Recycle { .. } => Outcome::Opened(Err(kind.into())),
+        Op::Open { .. } | Op::Create { .. } => Outcome::Opened(Err(kind.into())),
         Op::List { .. } => Outcome::Listing(Err(kind.into())),
         _ => Outcome::Count(Err(kind.into())),
     }
@@ -200,7 +184,6 @@ fn name(op: &Op) -> &'static str {
         Op::SyncDir { .. } => "sync directory",
         Op::Open { .. } => "open",
         Op::Create { .. } => "create",
-        Op::Recycle { .. } => "recycle",
         Op::Prepare { .. } => "prepare",
         Op::Zero { .. } => "zero",
         Op::Truncate { .. } => "truncate",
