@@ -8,12 +8,13 @@ BROKERS = ("ringlog", "two", "kafka", "floor", "fresh")
 
 
 class Row:
-    """Work asked of each broker. `load` is the load generator's options; `durable` a class, or one for each broker; `configs` the topic's."""
+    """Work asked of each broker. `load` is the load generator's options; `durable` a class, or one for each broker; `configs` the topic's;
+    `preload` what a topic that is only read holds, in MB; `warm_up` at least so many seconds of load before the window."""
 
-    def __init__(self, what, load, partitions=1, durable=False, most=1500, floor=True, preload=None, configs=None, **brokers):
+    def __init__(self, what, load, partitions=1, durable=False, most=1500, floor=True, preload=None, configs=None, warm_up=0, **brokers):
         self.what, self.load, self.partitions, self.most, self.configs = what, load, partitions, most, configs or {}
         self.durable = {name: brokers.get(name, durable) for name in BROKERS}
-        self.has_floor, self.preload = floor, preload
+        self.has_floor, self.preload, self.warm_up = floor, preload, warm_up
 
     def option(self, name, default):
         found = re.search(rf"--{name} (\S+)", self.load)
@@ -40,6 +41,8 @@ class Row:
 ONE = "--producers 1 --records 150"
 SIXTEEN = "--producers 16 --records 150"
 MEGABYTE = "--producers 1 --records 1000 --size 1000"
+GROWING = {"segment.bytes": 32 << 20}
+KEPT = {"retention.bytes": 64 << 20, **GROWING}
 ROWS = {
     "16k": Row("150 x 100 B, 1 partition, 1 connection", ONE),
     "16k-64": Row("150 x 100 B, 64 partitions, 16 connections", SIXTEEN, 64),
@@ -54,8 +57,13 @@ ROWS = {
     "16k-64-against": Row("150 x 100 B, 64 partitions: durable against not", f"{SIXTEEN} --acks -1", 64, durable=True, kafka=False),
     "1000-durable": Row("keyed over 1000 partitions, 10 x 100 B, 16 connections", "--producers 16 --records 10 --keyed --acks -1", 1000, durable=True, floor=False),
     "50": Row("150 x 100 B, 64 partitions, 64 connections", "--producers 64 --records 150", 64),
-    # The brokers look for old segments every second: --ringlog-set and --kafka-set log.retention.check.interval.ms=1000.
-    "retention": Row("150 x 100 B, 64 partitions, 16 connections, 16 MiB kept of each", SIXTEEN, 64, most=10_000_000, floor=False, configs={"retention.bytes": 16 << 20, "segment.bytes": 4 << 20}),
+    # The brokers look for old segments every second: --ringlog-set and --kafka-set log.retention.check.interval.ms=1000. After the warm-up as much is
+    # removed as is written.
+    "retention": Row("150 x 100 B, 64 partitions, 16 connections, 64 MiB kept of each", SIXTEEN, 64, most=10_000_000, configs=KEPT, warm_up=25),
+    "retention-durable": Row("the same, durable", f"{SIXTEEN} --acks -1", 64, durable=True, most=10_000_000, configs=KEPT, warm_up=25),
+    # All is kept, for as long.
+    "growing": Row("the same, all kept", SIXTEEN, 64, most=10_000_000, configs=GROWING, floor=False, warm_up=25),
+    "growing-durable": Row("the same, durable", f"{SIXTEEN} --acks -1", 64, durable=True, most=10_000_000, configs=GROWING, floor=False, warm_up=25),
     "rate-1000": Row("150 x 100 B, 1000 requests/s", f"{ONE} --rate 1000"),
     "rate-4000": Row("150 x 100 B, 4000 requests/s", f"{ONE} --rate 4000", most=3000),
     "rate-250-durable": Row("150 x 100 B, 250 requests/s", f"{ONE} --acks -1 --rate 250", durable=True),

@@ -2,7 +2,7 @@
 
 import time
 
-from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from ledger import Broken, Found
@@ -50,7 +50,7 @@ def read_all(address, ledger):
         **QUICK,
     })
     try:
-        consumer.assign([TopicPartition(name, number, 0) for name, number in waiting])
+        consumer.assign([TopicPartition(name, number, OFFSET_BEGINNING) for name, number in waiting])
         silences = 0
         while waiting:
             messages = consumer.consume(10_000, SILENCE_SECONDS)

@@ -9,6 +9,7 @@ import itertools
 # Bytes that a message is filled up with, by its number.
 FILLERS = (0, 10, 100, 100, 300, 1000, 1000, 3000, 8000)
 FILLERS_LARGE = (20_000, 60_000, 150_000, 300_000)
+FILLERS_MIDDLE = (1000, 3000, 8000)
 
 
 class Broken(AssertionError):
@@ -38,6 +39,8 @@ class Topic:
     name: str
     partition_count: int
     is_durable: bool = True
+    # Of each partition retention leaves so many bytes, and may take the oldest records beyond.
+    kept_bytes: int | None = None
     topic_id: str | None = None
     create_sent: int | None = None
     created: int | None = None
@@ -113,6 +116,16 @@ class Ledger:
         for name in found.keys() - known:
             raise Broken(f"{name} ({found[name].topic_id}) is there, and nobody has asked for it, or it was deleted")
 
+    def start(self, topic, place, records):
+        """The offset of a partition's first record: 0, or what retention has left."""
+        if topic.kept_bytes is None or not records or records[0][0] == 0:
+            return 0
+        left = sum(len(self.value(*place, self.writers[writer], number)) for _, writer, number in records)
+        # What had not been synced when the power went was counted, too.
+        if left < topic.kept_bytes / 4:
+            raise Broken(f"{place}: retention has left {left} bytes from offset {records[0][0]} on, and was to leave {topic.kept_bytes}")
+        return records[0][0]
+
     def check_committed(self, found, cut):
         for position, partition, offset in self.committed:
             if position <= cut and found.get(partition, -1) < offset:
@@ -122,27 +135,30 @@ class Ledger:
         at = "{}-{}".format(*place)
         by_offset = {offset: (writer, number) for offset, writer, number in records}
         offsets = [offset for offset, _, _ in records]
-        if offsets != list(range(len(offsets))):
-            raise Broken(f"{at}: offsets are not 0 to {len(offsets) - 1}, one after the other: {gaps(offsets)}")
+        start = self.start(topic, place, records)
+        if offsets != list(range(start, start + len(offsets))):
+            raise Broken(f"{at}: offsets are not {start} to {start + len(offsets) - 1}, one after the other: {gaps(offsets)}")
         strong, weak = partition.strong, partition.weak
         if not topic.is_durable:
             strong, weak = [], strong + weak
         for position, offset, writer, number in strong:
-            if position <= cut and by_offset.get(offset) != (writer, number):
+            if position <= cut and offset >= start and by_offset.get(offset) != (writer, number):
                 raise Broken(
                     f"{at}: {writer}/{number} was acknowledged or read at offset {offset} (heard at {position} of {cut}); "
-                    f"there is {by_offset.get(offset, 'nothing')}, the partition ends at {len(offsets)}"
+                    f"there is {by_offset.get(offset, 'nothing')}, the partition ends at {start + len(offsets)}"
                 )
-        end = len(offsets) if weak_up_to is None else min(weak_up_to, len(offsets))
+        end = start + len(offsets)
+        end = end if weak_up_to is None else min(weak_up_to, end)
         for position, offset, writer, number in weak:
-            if position <= cut and offset < end and by_offset[offset] != (writer, number):
+            if position <= cut and start <= offset < end and by_offset[offset] != (writer, number):
                 raise Broken(f"{at}: {writer}/{number} was told offset {offset}, where {by_offset[offset]} is")
         by_writer = {}
         for _, writer, number in records:
             by_writer.setdefault(writer, []).append(number)
         for writer, numbers in by_writer.items():
             if self.writers[writer].idempotent:
-                if numbers != list(range(len(numbers))):
+                first = numbers[0] if start > 0 else 0
+                if numbers != list(range(first, first + len(numbers))):
                     raise Broken(f"{at}: {writer} is idempotent; its messages are not each there once and in order: {gaps(numbers)}")
             elif any(later <= earlier for earlier, later in itertools.pairwise(numbers)):
                 raise Broken(f"{at}: the messages of {writer} are not in order: {gaps(numbers)}")

@@ -9,7 +9,7 @@ import raw
 from clients import ANSWER_SECONDS, GROUP, QUICK, topic_ids
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-from ledger import FILLERS_LARGE, Topic
+from ledger import FILLERS_LARGE, FILLERS_MIDDLE, Topic
 
 # Longer than any stop of the broker: an idempotent producer gives up nothing, so nothing is missing between its messages.
 MESSAGE_TIMEOUT_MS = 120_000
@@ -21,11 +21,15 @@ UNANSWERED_MAX = 200
 # Topics that come and go, at a time.
 COMING_AND_GOING = 4
 
+# Of each partition of the topic `kept`; its segments are of 1 MiB.
+KEPT_BYTES = 3 << 20
+
 TOPICS = (
     # (name, partitions, configs)
     ("steady", 6, {}),
     ("rolls", 2, {"segment.ms": "50"}),
     ("weak", 1, {"durability": "replicated"}),
+    ("kept", 3, {"retention.bytes": str(KEPT_BYTES)}),
 )
 PRODUCERS = (
     # (topic, partition, acks, idempotent, fillers)
@@ -38,6 +42,9 @@ PRODUCERS = (
     ("steady", 5, "all", True, FILLERS_LARGE),
     ("rolls", 0, "all", True, None),
     ("weak", 0, "all", True, None),
+    ("kept", 0, "all", True, FILLERS_MIDDLE),
+    ("kept", 1, "all", False, FILLERS_MIDDLE),
+    ("kept", 2, "1", False, FILLERS_MIDDLE),
 )
 # One request at a time over a bare socket: the acknowledgement is noted the moment it comes.
 PROMPT = (("steady", 4), ("rolls", 1))
@@ -159,7 +166,7 @@ class Load:
 
     def consume(self):
         """Follows every partition whose high watermark is durable; what it has read is promised to stay."""
-        followed = [topic for topic in self.topics.values() if topic.is_durable]
+        followed = [topic for topic in self.topics.values() if topic.is_durable and topic.kept_bytes is None]
         consumer = Consumer({
             "bootstrap.servers": self.broker.address,
             "group.id": "follower",
@@ -172,7 +179,7 @@ class Load:
         while not self.ended:
             for message in consumer.consume(1000, 0.05):
                 if message.error() is not None:
-                    raise AssertionError(f"a consumer that only follows: {message.error()}")
+                    raise AssertionError(f"a consumer that only follows {message.topic()}-{message.partition()} from {message.offset()} on: {message.error()}")
                 place = (message.topic(), message.partition())
                 name, number = self.ledger.parse(*place, message.value())
                 heard = self.topics[place[0]].partitions[place[1]].strong
@@ -224,6 +231,8 @@ class Load:
 
     def create(self, admin, name, partitions, configs):
         topic = Topic(name, partitions, is_durable=configs.get("durability") != "replicated")
+        if "retention.bytes" in configs:
+            topic.kept_bytes = int(configs["retention.bytes"])
         topic.create_sent = self.position()
         self.ledger.topics.append(topic)
         asked = NewTopic(name, partitions, 1, config=configs)
@@ -253,7 +262,8 @@ def produce_after(broker, ledger, position, found, name):
             for number, records in shown.partitions.items():
                 topic = Topic(name, len(shown.partitions))
                 offset = load.produce_once(connection, topic, number, writer, [0])
-                if offset != len(records):
-                    raise AssertionError(f"{name}-{number} shows {len(records)} records, and gives the next one offset {offset}")
+                end = records[-1][0] + 1 if records else 0
+                if offset != end:
+                    raise AssertionError(f"{name}-{number} shows records up to {end}, and gives the next one offset {offset}")
                 heard[name, number] = topic.partitions[number].strong
     return heard

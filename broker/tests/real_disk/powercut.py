@@ -25,6 +25,8 @@ from ledger import Broken, Ledger, Topic
 from load import Load, produce_after
 
 SETTINGS = {"log.segment.bytes": 1 << 20, "auto.create.topics.enable": "false", "offsets.topic.num.partitions": 2}
+# While it is recorded. By size alone: some messages say that they are of 1970.
+RETENTION = {"log.retention.check.interval.ms": 50, "log.retention.ms": -1}
 # Of three cuts one is cut again while the broker recovers, or after it has.
 AGAIN = 1 / 3
 # A flush in the record.
@@ -36,7 +38,7 @@ def record(disk, ledger, seconds, dice, settings):
     with disk.mounted() as data:
         data.mkdir()
         begin = disk.position()
-        with new_broker(settings, data=data) as broker:
+        with new_broker({**settings, **RETENTION}, data=data) as broker:
             broker.log = disk.folder / "broker.stderr"
             load = Load(broker, disk.position, ledger, dice.randrange(1 << 30))
             load.begin()
@@ -128,9 +130,10 @@ def try_cut(disk, ledger, settings, cut):
     weak_up_to = {}
     for name, topic in found.items():
         copy = Topic(name, len(topic.partitions), topic_id=topic.topic_id, create_sent=0, created=0)
-        copy.is_durable = next(known.is_durable for known in ledger.topics if known.name == name)
+        known = next(known for known in ledger.topics if known.name == name)
+        copy.is_durable, copy.kept_bytes = known.is_durable, known.kept_bytes
         for number, records in topic.partitions.items():
-            weak_up_to[name, number] = len(records)
+            weak_up_to[name, number] = records[-1][0] + 1 if records else 0
             copy.partitions[number].strong = [(read_at, *record) for record in records] + heard[name, number]
         shown.topics.append(copy)
     position = dice.randint(0, disk.position())

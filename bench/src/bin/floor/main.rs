@@ -6,6 +6,7 @@
 //! CPU is that of the whole machine, kernel threads included; what the measuring thread itself paid stands beside it.
 
 mod blocks;
+mod exchanges;
 mod meter;
 mod reads;
 mod ring;
@@ -21,11 +22,15 @@ type Table = (String, Box<dyn Fn(&Path)>);
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let tables: Vec<Table> =
-        [writes::tables(), syncs::tables(), space::tables(), reads::tables(), small::tables()]
-            .into_iter()
-            .flatten()
-            .collect();
+    let all = [
+        writes::tables(),
+        syncs::tables(),
+        space::tables(),
+        reads::tables(),
+        small::tables(),
+        exchanges::tables(),
+    ];
+    let tables: Vec<Table> = all.into_iter().flatten().collect();
     let Some(dir) = arguments.next().map(PathBuf::from) else {
         let names: Vec<&str> = tables.iter().map(|(name, _)| name.as_str()).collect();
         eprintln!("usage: floor DIR [TABLE]...\ntables: {}", names.join(" "));
