@@ -17,9 +17,11 @@ pub const HEADER_LEN: usize = 61;
 
 /// Bytes before those the length counts.
 const LENGTH_END: usize = 12;
-const MAGIC_AT: usize = 16;
+pub(crate) const MAGIC_AT: usize = 16;
 const CRC_AT: usize = 17;
-const ATTRIBUTES_AT: usize = 21;
+/// Where what the CRC covers begins.
+pub(crate) const CRC_END: usize = 21;
+const ATTRIBUTES_AT: usize = CRC_END;
 const MAX_TIMESTAMP_AT: usize = 35;
 
 /// Bits of the attributes.
@@ -254,6 +256,17 @@ pub fn assemble(header: &Header, records: &[u8]) -> Vec<u8> {
     batch
 }
 
+/// Whether the first bytes of a batch could begin with these, as far as they go before the CRC.
+pub(crate) fn looks_begun(bytes: &[u8]) -> bool {
+    let Some(bytes) = bytes.first_chunk::<CRC_AT>() else { return false };
+    let offset = i64::from_be_bytes(field(bytes, 0));
+    let length = i32::from_be_bytes(field(bytes, 8));
+    bytes[MAGIC_AT] == 2 && (0..OFFSETS_MAX).contains(&offset) && length >= (HEADER_LEN - LENGTH_END) as i32
+}
+
+/// More records than any log will ever have.
+const OFFSETS_MAX: i64 = 1 << 48;
+
 /// Stamps what a leader gives a batch. Both lie outside the CRC.
 pub fn stamp(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
     batch[..8].copy_from_slice(&base_offset.to_be_bytes());
@@ -269,7 +282,7 @@ pub fn stamp_log_append_time(batch: &mut [u8], now_ms: i64) {
     batch[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
 }
 
-fn field<const N: usize>(bytes: &[u8; HEADER_LEN], at: usize) -> [u8; N] {
+fn field<const N: usize, const M: usize>(bytes: &[u8; M], at: usize) -> [u8; N] {
     *bytes[at..].first_chunk().expect("every field lies in the header")
 }
 

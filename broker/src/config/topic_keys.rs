@@ -89,7 +89,7 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
         LONG_FROM_ZERO,
         "60000",
         Some("log.segment.delete.delay.ms"),
-        "How long a removed segment's file stays, in milliseconds.",
+        "How long the files of a removed segment stay, in milliseconds. Of a log that has begun segments lately as many files with records stay up to five times as long, to become those of its next segments.",
     ),
     key(
         "flush.messages",

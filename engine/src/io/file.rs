@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+#[cfg(any(test, feature = "sim"))]
+use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An open file. Clones share one descriptor, and may be used by the Drivers of all shards.
@@ -42,6 +44,12 @@ impl File {
     pub(super) fn simulated(id: u64, dir: DirId, path: &Path, mode: FileMode) -> Self {
         let open = Open::Simulated(path.into());
         Self(Arc::new(Inner { id, mode, dir, open, closed: AtomicBool::new(false) }))
+    }
+
+    /// A handle that tells whether others are left.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn downgrade(&self) -> WeakFile {
+        WeakFile(Arc::downgrade(&self.0))
     }
 
     /// Unique within the process; never reused.
@@ -95,6 +103,18 @@ impl File {
 impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("File").field("id", &self.0.id).field("path", &self.path()).finish()
+    }
+}
+
+/// What is left of a file when its handles are gone.
+#[cfg(any(test, feature = "sim"))]
+pub(super) struct WeakFile(Weak<Inner>);
+
+#[cfg(any(test, feature = "sim"))]
+impl WeakFile {
+    /// Whether somebody has it.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }
 

@@ -6,13 +6,13 @@
 //! the steps: what is written as fast as the device can has to be freed as fast.
 //!
 //! A file that has another name (a backup's hard link), or that somebody still reads, is left as it is.
-#![expect(unsafe_code, reason = "a lease, for which there is no safe wrapper")]
 
+use super::recycling::lease;
 use crate::limits::reserve;
 use rustix::fs::{FileType, Mode, OFlags};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -177,12 +177,11 @@ impl Unnamed {
         if !rustix::fs::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0) {
             return Use::Keep;
         }
-        // The kernel grants it to the only one who has the file open. From then on nobody can open it: it has no name.
-        // SAFETY: the call takes numbers only, and the descriptor is ours.
-        match unsafe { libc::fcntl(self.fd.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) } {
-            0 => Use::None,
-            _ if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock => Use::Open,
-            _ => Use::Keep,
+        // From then on nobody can open it: it has no name.
+        match lease(&self.fd, libc::F_WRLCK) {
+            Ok(()) => Use::None,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Use::Open,
+            Err(_) => Use::Keep,
         }
     }
 

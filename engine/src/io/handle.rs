@@ -204,6 +204,17 @@ impl Io {
         self.run(Op::Create { dir, path, mode }).await.into_opened().map(|(file, _)| file)
     }
 
+    /// [`Op::Recycle`].
+    pub async fn recycle(
+        &self,
+        dir: DirId,
+        from: PathBuf,
+        to: PathBuf,
+        zeroed: Vec<u64>,
+    ) -> io::Result<(File, u64)> {
+        self.run(Op::Recycle { dir, from, to, zeroed }).await.into_opened()
+    }
+
     /// [`Op::Prepare`].
     pub async fn prepare(&self, file: File, from: u64, to: u64, space: Space) -> io::Result<u64> {
         self.run(Op::Prepare { file, from, to, space }).await.into_count()

@@ -31,6 +31,7 @@ mod op;
 mod page_cache;
 mod poll;
 mod probe;
+mod recycling;
 mod scheduling;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;

@@ -102,6 +102,7 @@ impl Log {
                 batch::stamp_log_append_time(placed, now);
             }
         }
+        state.active_mut().note_lures(batches);
         state.took(&header, as_leader.now);
         self.write_soon(state);
         Ok(Appended {
@@ -150,8 +151,10 @@ impl Log {
         let mut at = 0;
         for header in &headers {
             let len = header.total_len();
+            let batch = &batches[at..at + len];
             let tail = self.tail_for(state, header, now);
-            tail.place(&batches[at..at + len], header.base_offset..header.next_offset(), &self.0.cache);
+            tail.place(batch, header.base_offset..header.next_offset(), &self.0.cache);
+            state.active_mut().note_lures(batch);
             state.took(header, now);
             at += len;
         }
@@ -215,6 +218,7 @@ impl Log {
             "a segment that is left has batches, or cannot reach the next one's offset"
         );
         segment.prepared.go_on_from(&before.prepared);
+        segment.lures = Some(Box::default());
         state.snapshots.insert(base, state.producers.clone());
         state.segments.insert(base, segment);
         state.tails.push_back(Tail::new(base, 0, base));

@@ -45,6 +45,7 @@ mod journal;
 mod journaling;
 mod large_writes;
 mod locating;
+mod lures;
 mod marks;
 mod notices;
 mod offset_index;
@@ -88,7 +89,7 @@ pub use time::TimedOffset;
 pub use transactions::AbortedTransaction;
 pub use truncate::TruncateError;
 
-use crate::io::{DirId, File, Instant, Space};
+use crate::io::{DirId, File, Space};
 use crate::shard::Shard;
 use crate::shard::sync::{Credits, Event, Turns};
 use cache::Chunks;
@@ -99,6 +100,7 @@ use journal::WeakJournal;
 use marks::Waiters;
 use notices::Notices;
 use producers::Producers;
+use retention::PutAways;
 use segment::Segment;
 use segments::Segments;
 use seldom::Seldom;
@@ -167,7 +169,7 @@ struct State {
     /// The producers as they were where a segment begins, until that is on disk.
     snapshots: Seldom<BTreeMap<Offset, Producers>>,
     /// Files of removed segments, renamed, and when they are to go.
-    put_away: Seldom<VecDeque<(Instant, Vec<PathBuf>)>>,
+    put_away: Seldom<PutAways>,
     waiters: Waiters,
     /// Somebody wants the durable mark here.
     durable_wanted: Offset,

@@ -48,7 +48,8 @@ pub struct Recovered {
     pub cut_bytes: u64,
     /// Segments removed because they lay past a damaged one.
     pub segments_removed: usize,
-    /// Whether some of what was cut off was not just prepared space: the trace of a crash in the middle of a write, or damage.
+    /// Whether some of what was cut off was not just prepared space: the trace of a crash in the middle of a write, or damage (or, rarely, what a
+    /// recycled file held).
     pub torn: bool,
 }
 
@@ -583,19 +584,22 @@ impl Recovery {
         if let Some(next) = next.filter(|next| was_sealed && valid < len && self.end < *next) {
             return self.keep_damaged(segment, len, next).await;
         }
-        self.done.torn |= len > valid && !scan.is_before_zeroes();
         segment.written_size = valid;
         // Before it is cut: that leaves the block in the page cache, and a direct read would wait until it has been written.
         let block = last_block(&self.io, &file, valid).await.map_err(opening("read", &path))?;
         let in_block = (valid % BLOCK) as usize;
         self.partial = block.slice(..in_block);
+        let ends_in_zeroes = block[in_block..].iter().all(|byte| *byte == 0);
+        // Past the block in which a write has ended there may be what a recycled file held.
+        let ended = in_block > 0 && ends_in_zeroes;
+        self.done.torn |= len > valid && !ended && !scan.is_before_zeroes();
         segment.prepared = Prepared::after(valid);
         let clears = len > valid;
         #[cfg(ringlog_plant)]
         let clears = clears && !plant::is(Plant::LeaveTheOldTail);
         if clears {
             self.done.cut_bytes += len - valid;
-            let is_prepared = next.is_none() && block[in_block..].iter().all(|byte| *byte == 0);
+            let is_prepared = next.is_none() && ends_in_zeroes;
             segment.prepared =
                 self.clear(&file, valid, len, is_prepared).await.map_err(opening("cut", &path))?;
         }

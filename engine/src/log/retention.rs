@@ -3,17 +3,26 @@
 //!
 //! ```text
 //!   limits ──▶ log start moves, durably ──▶ files renamed to `.deleted` ──▶ removed after `file.delete.delay.ms`
+//!                                                   │
+//!                                                   └──▶ `.log` of a busy log: the next segment's, written over
 //! ```
 //!
 //! The log start is on disk before the first file gets another name: what a power cut brings back lies before it, and what it
 //! takes away nobody was promised any more. Who still reads a removed segment has its file open, and reads on.
+//!
+//! A file is recycled only within its log, so that what it held has lower offsets than anything that comes: recovery, which goes by
+//! them, ends where the new batches do ([`Lures`] tells where that is not enough). Not after the log was cut, for then offsets come again.
 
 use super::error::{LogFailed, ReadError};
-use super::files::{DELETED, remove_file};
+use super::files::{DELETED, LOG, remove_file};
+use super::lures::Lures;
 use super::recovery::SEGMENT_FILES;
 use super::scan::Scan;
+use super::segment::Segment;
 use super::truncate::TruncateError;
-use super::{Log, Offset};
+use super::{Gaps, Log, LogConfig, Offset, State};
+use crate::io::{File, Instant};
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,8 +55,8 @@ impl Log {
 
     /// Removes the files of removed segments now, and not when their time has come: the disk is full.
     pub async fn remove_put_away(&self) -> io::Result<()> {
-        let put_away = self.0.state.borrow_mut().put_away.take();
-        for (_, files) in put_away {
+        let put_away = std::mem::take(&mut self.0.state.borrow_mut().put_away.files);
+        for PutAway { files, .. } in put_away {
             self.remove_files(files).await?;
         }
         Ok(())
@@ -176,14 +185,22 @@ impl Log {
     /// Takes a segment out of the log: its files get another name, under which recovery removes them, and go after a while. The
     /// directory is synced by the caller.
     pub(super) async fn put_segment_away(&self, base: Offset) -> io::Result<()> {
-        let segment = self.0.state.borrow_mut().segments.remove(&base);
-        let mut files = Vec::new();
+        let mut segment = self.0.state.borrow_mut().segments.remove(&base);
+        let mut recyclable = segment.as_mut().and_then(|segment| self.recyclable(segment));
+        let (mut files, mut to_recycle) = (Vec::new(), None);
         for suffix in SEGMENT_FILES {
-            let path = self.0.place.offset_file(base, suffix);
-            files.extend(self.put_file_away(&path).await?);
+            let file = self.put_file_away(&self.0.place.offset_file(base, suffix)).await?;
+            match recyclable.take_if(|_| suffix == LOG) {
+                Some(recyclable) => to_recycle = file.map(|file| (file, recyclable)),
+                None => files.extend(file),
+            }
+        }
+        let closed = self.close_files(segment).await;
+        if let Some((file, recyclable)) = to_recycle {
+            self.remove_after(recycled_within(&self.config()), vec![file], Some(recyclable));
         }
         self.remove_later(files);
-        self.close_files(segment).await
+        closed
     }
 
     /// Gives a file another name, under which recovery removes it; `None` if there is no such file.
@@ -199,30 +216,87 @@ impl Log {
 
     /// Has files that were put away removed when `file.delete.delay.ms` have passed.
     pub(super) fn remove_later(&self, files: Vec<PathBuf>) {
-        let mut state = self.0.state.borrow_mut();
-        let due = self.0.shard.now() + Duration::from_millis(state.config.file_delete_delay_ms);
-        let is_first = state.put_away.is_empty();
-        state.put_away.push_back((due, files));
-        if is_first {
-            let log = self.clone();
-            self.0.shard.spawn(async move { log.remove_when_due().await });
-        }
+        let delay = Duration::from_millis(self.config().file_delete_delay_ms);
+        self.remove_after(delay, files, None);
     }
 
-    async fn remove_when_due(&self) {
-        loop {
-            let Some(due) = self.0.state.borrow().put_away.front().map(|(due, _)| *due) else { return };
-            self.0.shard.sleep_until(due).await;
-            // A log that is closed, or removed, leaves them to the next start: another may have its directory by now.
-            if self.failed().is_some() {
-                return;
-            }
-            let now = self.0.shard.now();
-            let due = self.0.state.borrow_mut().put_away.pop_front_if(|(due, _)| *due <= now);
-            let Some((_, files)) = due else { continue };
-            // What cannot be removed now is by the next start.
-            let _ = self.remove_files(files).await;
+    /// What is to be known of a removed segment if its file may become that of a new one, and is likely to: as many wait as the log has
+    /// begun lately.
+    fn recyclable(&self, segment: &mut Segment) -> Option<Recyclable> {
+        let state = self.0.state.borrow();
+        let waiting = state.put_away.files.iter().filter(|one| one.recyclable.is_some()).count();
+        let now = self.0.shard.wall_time().0;
+        let is_new = |segment: &Segment| {
+            let age = now.saturating_sub(segment.created);
+            u128::try_from(age).is_ok_and(|ms| ms < recycled_within(&state.config).as_millis())
+        };
+        let begun = state.segments.values().rev().take(waiting + 1).take_while(|one| is_new(one)).count();
+        let bytes = segment.size;
+        let lures = segment.lures.take().filter(|_| begun > waiting && state.may_recycle(bytes))?;
+        Some(Recyclable { bytes, lures })
+    }
+
+    fn remove_after(&self, delay: Duration, files: Vec<PathBuf>, recyclable: Option<Recyclable>) {
+        let due = self.0.shard.now() + delay;
+        let mut state = self.0.state.borrow_mut();
+        state.put_away.files.push_back(PutAway { due, files, recyclable });
+        self.remove_when_due(&mut state);
+    }
+
+    /// Has what is due first removed then, and what comes after it.
+    fn remove_when_due(&self, state: &mut State) {
+        let put_away = &mut *state.put_away;
+        let Some(due) = put_away.files.iter().map(|one| one.due).min() else { return };
+        if put_away.next.is_some_and(|next| next <= due) {
+            return;
         }
+        put_away.next = Some(due);
+        let log = self.clone();
+        self.0.shard.spawn(async move {
+            log.0.shard.sleep_until(due).await;
+            log.remove_due(due).await;
+        });
+    }
+
+    async fn remove_due(&self, due: Instant) {
+        // A log that is closed, or removed, leaves them to the next start: another may have its directory by now.
+        if self.failed().is_some() {
+            return;
+        }
+        let mut to_remove = Vec::new();
+        {
+            let mut state = self.0.state.borrow_mut();
+            let put_away = &mut *state.put_away;
+            put_away.next.take_if(|next| *next == due);
+            put_away.files.retain_mut(|one| {
+                let stays = one.due > due;
+                if !stays {
+                    to_remove.append(&mut one.files);
+                }
+                stays
+            });
+            if put_away.files.is_empty() && put_away.next.is_none() {
+                state.put_away.take();
+            } else {
+                self.remove_when_due(&mut state);
+            }
+        }
+        // What cannot be removed now is by the next start.
+        let _ = self.remove_files(to_remove).await;
+    }
+
+    /// Makes the file of a removed segment that of a new one, to be written over, and tells how far it may be; `None` if there is none fit
+    /// for it.
+    pub(super) async fn recycle(&self, base: Offset) -> Option<(File, u64)> {
+        let (from, lures) = self.0.state.borrow_mut().file_to_recycle()?;
+        let io = self.0.shard.io();
+        let to = self.log_path(base);
+        let recycled = io.recycle(self.0.place.dir, from.clone(), to, lures.positions()).await;
+        if recycled.is_err() {
+            // Somebody has it open, or the file system has not what it takes.
+            let _ = remove_file(io, &self.0.place, &from).await;
+        }
+        recycled.ok()
     }
 
     async fn remove_files(&self, files: Vec<PathBuf>) -> io::Result<()> {
@@ -231,4 +305,57 @@ impl Log {
         }
         Ok(())
     }
+}
+
+/// The files of removed segments that are still there.
+#[derive(Debug, Default)]
+pub(super) struct PutAways {
+    files: VecDeque<PutAway>,
+    /// When a task will look after them.
+    next: Option<Instant>,
+}
+
+/// Files of a removed segment, under their other names.
+#[derive(Debug)]
+struct PutAway {
+    /// When they go.
+    due: Instant,
+    files: Vec<PathBuf>,
+    /// There is one, the segment's own, and a new segment may have it.
+    recyclable: Option<Recyclable>,
+}
+
+/// What decides whether a new segment may have the file of a removed one.
+#[derive(Debug)]
+struct Recyclable {
+    bytes: u64,
+    lures: Box<Lures>,
+}
+
+impl State {
+    /// Of the removed segments' files one for a new segment, and what is to be zeroed in it.
+    fn file_to_recycle(&mut self) -> Option<(PathBuf, Box<Lures>)> {
+        let fits = |one: &PutAway| one.recyclable.as_ref().is_some_and(|one| self.may_recycle(one.bytes));
+        let at = self.put_away.files.iter().position(fits)?;
+        let mut one = self.put_away.files.remove(at)?;
+        Some((one.files.pop()?, one.recyclable?.lures))
+    }
+
+    /// Whether a file with so many bytes of batches is about as large as a new segment is going to be. Where offsets may have gaps recovery
+    /// goes less by them.
+    fn may_recycle(&self, bytes: u64) -> bool {
+        let most = u64::from(self.config.segment_bytes);
+        self.gaps == Gaps::None && (most / 2..=most).contains(&bytes)
+    }
+
+    /// The log is cut: what comes next may have offsets that removed segments had.
+    pub(super) fn recycle_nothing(&mut self) {
+        self.put_away.files.iter_mut().for_each(|one| one.recyclable = None);
+    }
+}
+
+/// How long a file may wait to become that of a new segment: a log that has begun one within this time will begin the next as soon. By default it
+/// is as long as between two looks for segments to remove.
+fn recycled_within(config: &LogConfig) -> Duration {
+    5 * Duration::from_millis(config.file_delete_delay_ms.min(u64::MAX >> 3))
 }

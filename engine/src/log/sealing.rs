@@ -99,6 +99,7 @@ impl Log {
                 segment.sealed = true;
                 segment.blocks = None;
                 segment.prepared = super::space::Prepared::default();
+                segment.lures.iter_mut().for_each(|lures| lures.shrink());
                 segment.cached.take()
             })
         };

@@ -3,6 +3,7 @@
 use super::Offset;
 use super::append::NO_TIMESTAMP;
 use super::config::LogConfig;
+use super::lures::Lures;
 use super::offset_index::{OFFSET_ENTRY_BYTES, OffsetIndex};
 use super::scan::Source;
 use super::seldom::Seldom;
@@ -46,6 +47,9 @@ pub(super) struct Segment {
     pub(super) out_of_reach: bool,
     /// Whether it has its final length, its indexes on disk, and is durable.
     pub(super) sealed: bool,
+    /// What is to be zeroed if its file is recycled. `None` where it is not to be: that was not watched from its first batch on, or is too
+    /// much.
+    pub(super) lures: Option<Box<Lures>>,
 }
 
 /// What finds a batch in a segment by offset and by time.
@@ -83,6 +87,7 @@ impl Segment {
             end_checked: false,
             out_of_reach: false,
             sealed: false,
+            lures: None,
         })
     }
 
@@ -108,6 +113,14 @@ impl Segment {
         }
         indexes.bytes_since_entry += len;
         self.size += len;
+    }
+
+    /// Notes what recovery could come upon of the batch that was noted last, if the file is recycled.
+    pub(super) fn note_lures(&mut self, batch: &[u8]) {
+        let pos = self.size - batch.len() as u64;
+        if self.lures.as_mut().is_some_and(|lures| !lures.note(pos, batch)) {
+            self.lures = None;
+        }
     }
 
     /// Whether a batch whose header alone has been read may come next, after one that ended at `end`: what is damaged must not

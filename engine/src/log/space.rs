@@ -1,4 +1,4 @@
-//! Space prepared ahead of a segment's end, in steps that follow the log's rate.
+//! Space prepared ahead of a segment's end, in steps that follow the log's rate; or there from the beginning, in a recycled file.
 
 use super::{Durability, State};
 use crate::io::{Instant, Space};
@@ -46,6 +46,12 @@ impl Prepared {
         #[cfg(ringlog_plant)]
         let space = if plant::is(Plant::TakeZeroedSpaceForWritten) { Space::Written } else { space };
         Self { to, steps: VecDeque::from([(to, space)]), ..Self::after(size) }
+    }
+
+    /// The file has been written before, up to `to`.
+    pub(super) fn recycled(&mut self, to: u64) {
+        self.to = to;
+        self.steps.push_back((to, Space::Written));
     }
 
     /// Where prepared space ends.

@@ -7,6 +7,7 @@ mod following;
 mod large;
 mod races;
 mod recovering;
+mod recycling;
 mod retention;
 mod settled;
 mod taken_over;

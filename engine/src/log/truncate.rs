@@ -384,6 +384,7 @@ impl Log {
             state.producers = producers;
             state.epochs.truncate_from_end(marks.log_end);
             state.snapshots.take();
+            state.recycle_nothing();
             state.dirty.clear();
             state.durable_wanted = marks.log_end;
             (state.filed, state.filed_durable) = (marks.log_end, marks.log_end);

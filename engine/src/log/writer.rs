@@ -15,6 +15,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What the writer does next.
@@ -370,15 +371,14 @@ impl Log {
         let io = self.0.shard.io();
         let path = self.log_path(base);
         let dir = self.0.place.dir;
-        let file = match io.create(dir, path.clone(), FileMode::Blocks).await {
-            // Made by an attempt that found the disk full afterwards.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                io.open(dir, path, FileMode::Blocks).await.map(|(file, _)| file)
-            }
-            other => other,
+        // Where nothing has come yet perhaps nothing will for long, and it would be a large file for that.
+        let has_begun = self.segment_mut(base, |segment| segment.size > 0);
+        let recycled = if has_begun { self.recycle(base).await } else { None };
+        let written_before = recycled.as_ref().map(|(_, len)| *len);
+        let file = match recycled {
+            Some((file, _)) => file,
+            None => self.create_file(path).await?,
         };
-        let file = file.map_err(|error| ("create segment", error))?;
-        io.sync_file(file.clone()).await.map_err(|error| ("sync segment", error))?;
         let parent = self.0.place.path.clone();
         #[cfg(ringlog_plant)]
         if plant::is(Plant::SkipTheDirectorySync) {
@@ -386,8 +386,33 @@ impl Log {
             return Ok(());
         }
         io.sync_dir(dir, parent).await.map_err(|error| ("sync directory", error))?;
-        self.segment_mut(base, |segment| segment.blocks = Some(file));
+        self.segment_mut(base, |segment| {
+            segment.blocks = Some(file);
+            if let Some(to) = written_before {
+                segment.prepared.recycled(to);
+            }
+        });
         Ok(())
+    }
+
+    /// Makes a file, empty and durable but for its name.
+    async fn create_file(&self, path: PathBuf) -> Result<File, (&'static str, io::Error)> {
+        let io = self.0.shard.io();
+        let dir = self.0.place.dir;
+        let file = match io.create(dir, path.clone(), FileMode::Blocks).await {
+            // Made by an attempt that found the disk full afterwards.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let opened = io.open(dir, path, FileMode::Blocks).await;
+                let (file, len) = opened.map_err(|error| ("open segment", error))?;
+                if len > 0 {
+                    io.truncate(file.clone(), 0).await.map_err(|error| ("cut segment", error))?;
+                }
+                file
+            }
+            created => created.map_err(|error| ("create segment", error))?,
+        };
+        io.sync_file(file.clone()).await.map_err(|error| ("sync segment", error))?;
+        Ok(file)
     }
 
     /// Waits for the space the next block needs.

@@ -39,7 +39,8 @@ impl Live {
             if !self.is_leading(epoch) || self.cluster.over.get() {
                 return;
             }
-            let made = Made { log: PLAIN, number, producer: None, timestamp: self.shard.wall_time().0 };
+            let made =
+                Made { log: PLAIN, number, producer: None, timestamp: self.shard.wall_time().0, len: None };
             let bytes = made.encode(&mut random, false, BytesMut::with_capacity);
             self.append(epoch, (PLAIN, number), &bytes).await;
         }
@@ -102,6 +103,7 @@ impl Live {
                 number: known.number,
                 producer: Some((1_000 + producer as i64, known.sequence)),
                 timestamp: self.shard.wall_time().0,
+                len: None,
             };
             let bytes = made.encode(random, false, BytesMut::with_capacity);
             known.sequence += Header::parse(&bytes).unwrap().record_count;

@@ -14,6 +14,8 @@ pub(crate) struct Made {
     pub(crate) producer: Option<(i64, i32)>,
     /// In milliseconds.
     pub(crate) timestamp: i64,
+    /// Its length, if that is not to be drawn.
+    pub(crate) len: Option<u64>,
 }
 
 impl Made {
@@ -29,7 +31,8 @@ impl Made {
         let most = [200, 200, 2000, 9000, 30_000][random.index(5)];
         let most = if large { LARGE_BYTES_MAX } else { most };
         let least = if large { 64 << 10 } else { 16 };
-        let body_len = usize::try_from(random.within(least, most)).unwrap();
+        let drawn = random.within(least, most);
+        let body_len = usize::try_from(self.len.map_or(drawn, |len| len - HEADER_LEN as u64)).unwrap();
         let (producer, sequence) = self.producer.unwrap_or((-1, -1));
         let mut after_crc = BytesMut::new();
         after_crc.put_i16(0);

@@ -39,6 +39,24 @@ type Books = Vec<Rc<RefCell<Book>>>;
 
 #[test]
 fn what_was_acknowledged_survives_and_nothing_else_comes_back() {
+    let (total, count) = live(World::new);
+    if count >= SEEDS {
+        assert!(total.recoveries >= 2 * count && total.checked >= 100 * count, "too little was checked");
+        assert!(total.cut_in_recovery >= count / 5, "recoveries were not cut short often enough");
+        assert!(total.clean_closes >= count / 5 && total.faults >= count / 10);
+    }
+}
+
+#[test]
+fn what_a_recycled_file_held_does_not_come_back() {
+    let (total, count) = live(World::even);
+    if count >= SEEDS {
+        assert!(total.checked >= 100 * count && total.recycled >= 2 * count);
+    }
+}
+
+/// The worlds of as many seeds as the environment asks for.
+fn live(world: fn(u64) -> World) -> (Tally, u64) {
     let variable = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
     let seeds = match (variable("RINGLOG_SEED"), variable("RINGLOG_SEEDS")) {
         (Some(seed), _) => seed..seed + 1,
@@ -48,14 +66,10 @@ fn what_was_acknowledged_survives_and_nothing_else_comes_back() {
     let mut total = Tally::default();
     for seed in seeds {
         let _seed = Seed(seed);
-        World::new(seed).run(&mut total);
+        world(seed).run(&mut total);
     }
     println!("{count} seeds: {total:?}");
-    if count >= SEEDS {
-        assert!(total.recoveries >= 2 * count && total.checked >= 100 * count, "too little was checked");
-        assert!(total.cut_in_recovery >= count / 5, "recoveries were not cut short often enough");
-        assert!(total.clean_closes >= count / 5 && total.faults >= count / 10);
-    }
+    (total, count)
 }
 
 const SEEDS: u64 = 100;
@@ -93,6 +107,8 @@ struct Tally {
     cut_in_recovery: u64,
     clean_closes: u64,
     faults: u64,
+    /// Files that were written over.
+    recycled: u64,
     /// Batches compared.
     checked: u64,
 }
@@ -110,6 +126,8 @@ struct Plan {
     fault: bool,
     /// The process before this one closed its logs.
     after_close: bool,
+    /// All batches are this long: in a recycled file they lie where others lay.
+    even: Option<u64>,
 }
 
 /// How far a process has come.
@@ -124,6 +142,8 @@ struct Progress {
 }
 
 struct World {
+    /// Logs of even batches that recycle the files of removed segments.
+    even: bool,
     sim: Sim,
     machine: MachineId,
     books: Books,
@@ -139,7 +159,12 @@ impl World {
             sim.set_entry_order(machine, DIR, EntryOrder::Journaled);
         }
         let books = (0..LOGS).map(|_| Rc::default()).collect();
-        Self { sim, machine, books, random: Random::new(!seed) }
+        Self { even: false, sim, machine, books, random: Random::new(!seed) }
+    }
+
+    /// Where files are recycled: whatever of one is not yet written over when the power goes is a batch, and has just the right length.
+    fn even(seed: u64) -> Self {
+        Self { even: true, ..Self::new(seed) }
     }
 
     fn run(mut self, total: &mut Tally) {
@@ -155,6 +180,11 @@ impl World {
             retention_ms: None,
             ..LogConfig::default()
         };
+        let even = self.even.then(|| self.random.within(80, 1_000));
+        let config = match even {
+            None => config,
+            Some(_) => LogConfig { segment_bytes: 20_000, retention_bytes: Some(40_000), ..config },
+        };
         let mut after_close = false;
         for life in 1..=self.random.within(2, 6) {
             let plan = Plan {
@@ -162,9 +192,10 @@ impl World {
                 journal: self.journal_limits(),
                 epoch: i32::try_from(life).unwrap(),
                 producers: usize::try_from(self.random.within(1, 4)).unwrap(),
-                changes: self.random.one_in(2),
+                changes: self.even || self.random.one_in(2),
                 fault: self.random.one_in(6),
                 after_close,
+                even,
             };
             after_close = self.live(plan, total);
         }
@@ -172,14 +203,16 @@ impl World {
         let actor = self.sim.start(self.machine, ShardId(0));
         let shard = self.sim.shard(actor);
         let journal = self.journal_limits();
+        let (epoch, producers) = (100, 0);
         let plan =
-            Plan { config, journal, epoch: 100, producers: 0, changes: false, fault: false, after_close };
+            Plan { config, journal, epoch, producers, changes: false, fault: false, after_close, even };
         let books = self.books.clone();
         self.sim.run(actor, async move {
             let (logs, journal) = open_all(&shard, &books, &plan).await.expect("open");
             assert!(close_all(logs, journal).await, "all is closed");
         });
         total.recoveries += 1;
+        total.recycled += self.sim.recycled(self.machine, DIR);
         total.checked += self.books.iter().map(|book| book.borrow().checked).sum::<u64>();
     }
 
@@ -243,6 +276,7 @@ impl World {
             OpKind::SyncFile,
             OpKind::SyncDir,
             OpKind::Rename,
+            OpKind::Recycle,
         ];
         let Some(kind) = kinds.get(self.random.index(kinds.len() + 4)) else {
             let capacity = self.random.within(0, 3_000_000);
@@ -325,6 +359,7 @@ async fn process(shard: Shard, books: Books, plan: Plan, progress: Rc<Progress>,
             random: Random::new(random.bits()),
             stopping: progress.stopping.clone(),
             large_batches: u64::from(plan.config.segment_bytes) >= 2 * batches::LARGE_BYTES_MAX,
+            even: plan.even,
         };
         for producer in 0..plan.producers {
             spawn(&shard, &at_work, work().produce(producer % 2 == 0));

@@ -24,6 +24,8 @@ pub(crate) struct Work {
     pub(crate) stopping: Rc<Cell<bool>>,
     /// The segments hold such.
     pub(crate) large_batches: bool,
+    /// All batches are this long.
+    pub(crate) even: Option<u64>,
 }
 
 impl Work {
@@ -44,6 +46,7 @@ impl Work {
                 number,
                 producer: producer.map(|(id, sequence, _)| (id, sequence)),
                 timestamp: self.shard.wall_time().0,
+                len: self.even,
             };
             let large = self.large_batches && self.random.one_in(30);
             let sent = made.encode(&mut self.random, large, |len| self.log.request_memory(len, 0));
@@ -133,7 +136,15 @@ impl Work {
     /// Now and then takes records back from the end or the start.
     pub(crate) async fn change(mut self) {
         while !self.stopping.get() {
-            self.shard.sleep(Duration::from_micros(self.random.below(60_000))).await;
+            // What is cut is not recycled.
+            let most = if self.even.is_some() { 6_000 } else { 60_000 };
+            self.shard.sleep(Duration::from_micros(self.random.below(most))).await;
+            if self.even.is_some() {
+                match self.retain().await {
+                    Ok(()) | Err(TruncateError::NoSpace) => continue,
+                    Err(_) => return,
+                }
+            }
             let which = self.random.bits();
             let Some((base, next)) = self.book.borrow().some_batch(which) else { continue };
             let offset = base + self.random.below((next - base) as u64) as i64;

@@ -2,8 +2,10 @@
 
 use super::file::{BLOCK, SimFile, Survival};
 use super::random::Random;
+use crate::io::file::WeakFile;
 use crate::io::{Capacity, DirEntry, DirId, File, FileMode, Op, Outcome, Space};
 use crate::limits::reserve;
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io;
 use std::iter;
@@ -30,9 +32,11 @@ pub(super) struct Disk {
     /// Directory changes that no directory sync has covered yet.
     pending: Vec<EntryChange>,
     /// What each open handle stands for, by [`File::id`].
-    open: BTreeMap<u64, Inode>,
+    open: BTreeMap<u64, (Inode, WeakFile)>,
     /// Changes that have taken effect so far.
     sequence: u64,
+    /// Files recycled so far.
+    recycled: u64,
     /// A sync has failed: this device makes nothing durable any more.
     failed: bool,
     /// Bytes that all files together may take.
@@ -71,6 +75,7 @@ impl Disk {
             pending: Vec::new(),
             open: BTreeMap::new(),
             sequence: 0,
+            recycled: 0,
             failed: false,
             capacity: u64::MAX,
             entry_order: EntryOrder::Any,
@@ -80,6 +85,11 @@ impl Disk {
     /// Changes that have taken effect: a sync submitted now covers those.
     pub(super) fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// Files written over under another name so far.
+    pub(super) fn recycled(&self) -> u64 {
+        self.recycled
     }
 
     /// A sync fails, and with it all later ones. What it should have covered is clean in the kernel's eyes, written or not: no
@@ -130,6 +140,9 @@ impl Disk {
             }
             Op::Open { path, mode, .. } => Outcome::Opened(self.open(&path, mode, new_file)),
             Op::Create { path, mode, .. } => Outcome::Opened(self.create(&path, mode, new_file)),
+            Op::Recycle { from, to, zeroed, .. } => {
+                Outcome::Opened(self.recycle(&from, &to, &zeroed, new_file))
+            }
             Op::Prepare { file, from, to, space } => none(self.prepare(&file, from, to, space)),
             Op::Zero { file, from, to } => none(self.zero(&file, from, to)),
             Op::Truncate { file, len } => none(self.truncate(&file, len)),
@@ -162,7 +175,8 @@ impl Disk {
 
     fn file(&mut self, file: &File) -> &mut SimFile {
         assert_eq!(file.dir(), self.dir, "a file belongs to the disk it was opened on");
-        let inode = *self.open.get(&file.id()).expect("a handle of before the crash is not used after it");
+        let (inode, _) =
+            *self.open.get(&file.id()).expect("a handle of before the crash is not used after it");
         self.content(inode)
     }
 
@@ -173,7 +187,7 @@ impl Disk {
         }
     }
 
-    fn write(&mut self, file: &File, pos: u64, bytes: bytes::Bytes) -> io::Result<u64> {
+    fn write(&mut self, file: &File, pos: u64, bytes: Bytes) -> io::Result<u64> {
         let len = bytes.len() as u64;
         let size = self.file(file).len();
         match file.mode() {
@@ -199,7 +213,7 @@ impl Disk {
         Ok(len)
     }
 
-    fn read(&mut self, file: &File, pos: u64, len: usize) -> io::Result<bytes::Bytes> {
+    fn read(&mut self, file: &File, pos: u64, len: usize) -> io::Result<Bytes> {
         if file.mode() == FileMode::Blocks && !(pos | len as u64).is_multiple_of(BLOCK) {
             return Err(invalid("a block read is aligned: position and length"));
         }
@@ -271,8 +285,7 @@ impl Disk {
         let inode = self.find(path)?;
         let Node::File(content) = &self.nodes[&inode] else { return Err(os_error(EISDIR)) };
         let len = content.len();
-        self.open.insert(id, inode);
-        Ok((File::simulated(id, self.dir, path, mode), len))
+        Ok((self.handle(inode, path, mode, id), len))
     }
 
     fn create(&mut self, path: &Path, mode: FileMode, id: u64) -> io::Result<(File, u64)> {
@@ -282,8 +295,37 @@ impl Disk {
         }
         let inode = self.add(Node::File(SimFile::default()));
         self.change(vec![(dir, name, Some(inode))]);
-        self.open.insert(id, inode);
-        Ok((File::simulated(id, self.dir, path, mode), 0))
+        Ok((self.handle(inode, path, mode, id), 0))
+    }
+
+    fn recycle(&mut self, from: &Path, to: &Path, zeroed: &[u64], id: u64) -> io::Result<(File, u64)> {
+        let inode = self.find(from)?;
+        if self.open.values().any(|(open, handle)| *open == inode && handle.is_open()) {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        let len = self.content(inode).len();
+        let whole = len - len % BLOCK;
+        if !self.content(inode).is_established(whole) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.sequence += 1;
+        let sequence = self.sequence;
+        let content = self.content(inode);
+        content.has_no_readers();
+        content.set_len(sequence, whole);
+        for pos in zeroed.iter().filter(|pos| **pos < whole) {
+            content.write(sequence, *pos, Bytes::from_static(&[0; BLOCK as usize]), true);
+        }
+        content.sync_all(sequence);
+        self.rename(from, to)?;
+        self.recycled += 1;
+        Ok((self.handle(inode, to, FileMode::Blocks, id), whole))
+    }
+
+    fn handle(&mut self, inode: Inode, path: &Path, mode: FileMode, id: u64) -> File {
+        let file = File::simulated(id, self.dir, path, mode);
+        self.open.insert(id, (inode, file.downgrade()));
+        file
     }
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {

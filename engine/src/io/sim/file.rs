@@ -117,6 +117,11 @@ impl SimFile {
         self.pages.range(pos / PAGE..(pos + len).div_ceil(PAGE)).next().is_some()
     }
 
+    /// Whether all blocks up to `len` are such that a flush of the device makes durable what is written in them.
+    pub(super) fn is_established(&self, len: u64) -> bool {
+        (0..len / BLOCK).all(|block| self.established.contains(&block))
+    }
+
     /// No read is under way any more: what the page cache has goes before it is written past it.
     pub(super) fn has_no_readers(&mut self) {
         self.pages.clear();
@@ -226,8 +231,13 @@ impl SimFile {
                     let torn = survival == Survival::Some && random.one_in(2);
                     // Torn by sectors or by blocks.
                     let unit = if random.one_in(2) { SECTOR } else { cut(BLOCK) };
+                    // Each of them by itself, or all from one on.
+                    let whole = torn.then(|| random.index(2 * bytes.len().div_ceil(unit)));
+                    let in_order = whole.filter(|whole| *whole < bytes.len().div_ceil(unit));
                     for (index, part) in bytes.chunks(unit).enumerate() {
-                        if torn && random.one_in(2) {
+                        let is_lost =
+                            in_order.map_or_else(|| torn && random.one_in(2), |whole| index >= whole);
+                        if is_lost {
                             continue;
                         }
                         let from = pos + (index * unit) as u64;

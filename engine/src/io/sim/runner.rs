@@ -292,6 +292,11 @@ impl Sim {
         self.world.borrow_mut().disk(machine.0, dir).used()
     }
 
+    /// Files of a data directory that have been written over under another name.
+    pub fn recycled(&self, machine: MachineId, dir: DirId) -> u64 {
+        self.world.borrow_mut().disk(machine.0, dir).recycled()
+    }
+
     // ---- files and sockets, from outside ----
 
     /// A file's content as a live process would read it; `None` where there is none.

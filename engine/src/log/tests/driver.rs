@@ -13,7 +13,7 @@ use std::iter;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -31,6 +31,8 @@ pub(super) struct Control {
     /// Nanoseconds since the start.
     pub(super) now: u64,
     pub(super) wall: i64,
+    /// What files held when they were recycled, by their new names.
+    pub(super) recycled: Vec<(PathBuf, Vec<u8>)>,
     pub(super) held: VecDeque<(Token, Op)>,
 }
 
@@ -62,6 +64,28 @@ impl FileDriver {
             self.next_file += 1;
             (File::new(self.next_file, dir, mode, OwnedFd::from(file)), len)
         }))
+    }
+
+    fn recycle(&mut self, dir: crate::io::DirId, from: &Path, to: &Path, zeroed: &[u64]) -> Outcome {
+        let held = std::fs::read_dir("/proc/self/fd").is_ok_and(|mut held| {
+            held.any(|fd| fd.and_then(|fd| std::fs::read_link(fd.path())).is_ok_and(|path| path == from))
+        });
+        if held {
+            return Outcome::Opened(Err(io::ErrorKind::ResourceBusy.into()));
+        }
+        let file = std::fs::OpenOptions::new().write(true).open(from);
+        let cut = file.and_then(|file| {
+            let len = file.metadata()?.len() / 4096 * 4096;
+            file.set_len(len)?;
+            zeroed.iter().filter(|pos| **pos < len).try_for_each(|pos| file.write_all_at(&[0; 4096], *pos))
+        });
+        match cut.and_then(|()| std::fs::rename(from, to)).and_then(|()| std::fs::read(to)) {
+            Ok(held) => {
+                self.control.borrow_mut().recycled.push((to.into(), held));
+                self.open(dir, to, FileMode::Blocks, false)
+            }
+            Err(error) => Outcome::Opened(Err(error)),
+        }
     }
 
     fn carry_out(&mut self, op: &Op) -> Outcome {
@@ -100,6 +124,7 @@ impl FileDriver {
             }
             Op::Open { dir, path, mode } => self.open(*dir, path, *mode, false),
             Op::Create { dir, path, mode } => self.open(*dir, path, *mode, true),
+            Op::Recycle { dir, from, to, zeroed } => self.recycle(*dir, from, to, zeroed),
             Op::Prepare { file, from, to, space } => count(std_file(file).and_then(|std| {
                 let len = std.metadata()?.len();
                 assert!(from < to, "some space");
@@ -169,7 +194,7 @@ fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
 fn failed(op: &Op, kind: io::ErrorKind) -> Outcome {
     match op {
         Op::Read { .. } => Outcome::Received(Err(kind.into())),
-        Op::Open { .. } | Op::Create { .. } => Outcome::Opened(Err(kind.into())),
+        Op::Open { .. } | Op::Create { .. } | Op::Recycle { .. } => Outcome::Opened(Err(kind.into())),
         Op::List { .. } => Outcome::Listing(Err(kind.into())),
         _ => Outcome::Count(Err(kind.into())),
     }
@@ -184,6 +209,7 @@ fn name(op: &Op) -> &'static str {
         Op::SyncDir { .. } => "sync directory",
         Op::Open { .. } => "open",
         Op::Create { .. } => "create",
+        Op::Recycle { .. } => "recycle",
         Op::Prepare { .. } => "prepare",
         Op::Zero { .. } => "zero",
         Op::Truncate { .. } => "truncate",

@@ -11,6 +11,9 @@ use std::time::Duration;
 /// Batches of two records in one segment of `small`.
 const SEGMENT: i64 = 48;
 
+/// After so many milliseconds without a new segment none is expected soon, and removed ones are not kept to be recycled.
+const NOT_SOON: i64 = 600_000;
+
 fn config(change: impl Fn(&mut LogConfig)) -> LogConfig {
     let mut config = LogConfig { retention_ms: None, ..small() };
     change(&mut config);
@@ -129,6 +132,7 @@ fn the_files_stay_for_a_while_under_another_name() {
             ReadPart::Bytes(_) => None,
         });
         log.configure(keep(Some(1)));
+        world.control.borrow_mut().wall += NOT_SOON;
         log.retain(800).await.unwrap();
         assert!(log.marks().log_start > 600);
         assert!(deleted_files(&world) >= 6, "two segments of three files and more");
@@ -180,6 +184,7 @@ fn wherever_the_process_dies_the_log_start_does_not_go_back_and_nothing_else_is_
                 }
                 log.wait_durable(200).await.unwrap();
                 log.settle().await.unwrap();
+                world.control.borrow_mut().wall += NOT_SOON;
                 world.control.borrow_mut().operations_left = Some(operations);
                 let retaining = log.clone();
                 world.shard().spawn(async move { drop(retaining.retain(200).await) });
@@ -187,7 +192,7 @@ fn wherever_the_process_dies_the_log_start_does_not_go_back_and_nothing_else_is_
                     log.moved().await;
                 }
                 seen.set(true);
-                world.shard().sleep(Duration::from_secs(100)).await;
+                world.shard().sleep(Duration::from_secs(400)).await;
                 world.control.borrow_mut().operations_left = None;
                 assert_eq!(deleted_files(&world), 0);
             });

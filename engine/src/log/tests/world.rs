@@ -52,6 +52,16 @@ impl World {
         self.shard.as_ref().unwrap()
     }
 
+    /// Another world like this one, over a copy of its files.
+    pub(super) fn copy(&self) -> Self {
+        let copy = Self { model: Rc::new(RefCell::new(self.model.borrow().clone())), ..Self::new() };
+        std::fs::create_dir(copy.path()).unwrap();
+        for file in std::fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path()) {
+            std::fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
+        }
+        copy
+    }
+
     /// Runs something beside the log, in a process of its own.
     pub(super) fn without_log(&mut self, test: impl AsyncFnOnce(Shard) + 'static) {
         let mut executor = Executor::new(ShardId(0), Box::new(FileDriver::new(self.control.clone())));
