@@ -86,7 +86,7 @@ const SECTOR: usize = 512;
 const FAR: u8 = u8::MAX;
 
 /// So many lures are always worth their while, and more where there is one in so many blocks: batches of 3 KB have about as many. In a GiB they take
-/// 16 KiB of memory, and a quarter of a second to be zeroed at worst.
+/// 16 KiB of memory.
 const FEW: u64 = 64;
 const BLOCKS_A_LURE: u64 = 16;
 
