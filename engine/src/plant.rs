@@ -86,6 +86,8 @@ pub enum Plant {
     SkipTheReplay,
     /// A truncation does not make void what the journal has of the log.
     ReplayOverATruncation,
+    /// What could be joined to a new header is left in a file that is recycled.
+    LeaveTheLures,
     /// A checkpoint says that the log's file has what only the journal has.
     CheckpointPastTheFile,
 }

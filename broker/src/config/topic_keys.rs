@@ -89,7 +89,7 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
         LONG_FROM_ZERO,
         "60000",
         Some("log.segment.delete.delay.ms"),
-        "How long the files of a removed segment stay, in milliseconds. Of a log that has begun segments lately as many files with records stay up to five times as long, to become those of its next segments.",
+        "How long the files of a removed segment stay, in milliseconds. Of a log that has begun segments lately as many files with records then stay up to five times as long again, to be written over as those of its next segments.",
     ),
     key(
         "flush.messages",

@@ -29,7 +29,7 @@ TOPICS = (
     ("steady", 6, {}),
     ("rolls", 2, {"segment.ms": "50"}),
     ("weak", 1, {"durability": "replicated"}),
-    ("kept", 3, {"retention.bytes": str(KEPT_BYTES)}),
+    ("kept", 3, {"retention.bytes": str(KEPT_BYTES), "file.delete.delay.ms": "300"}),
 )
 PRODUCERS = (
     # (topic, partition, acks, idempotent, fillers)

@@ -2,7 +2,7 @@
 
 use super::buf::{aligned, fill};
 use super::flusher::Disks;
-use super::recycling::recycle;
+use super::recycling::{blank, recycle};
 use super::{Capacity, DirEntry, File, FileMode, Op, Outcome, Space};
 use crate::limits::reserve;
 use bytes::{Bytes, BytesMut};
@@ -33,11 +33,11 @@ pub(super) fn run(op: Op, disks: &Disks) -> Outcome {
                     .and_then(|fd| opened(fd, dir, mode)),
             )
         }
-        Op::Recycle { dir, from, to, zeroed } => Outcome::Opened(
-            disks
-                .check_usable(dir)
-                .and_then(|()| recycle(&from, &to, &zeroed, disks.is_direct(dir)))
-                .and_then(|fd| opened(fd, dir, FileMode::Blocks)),
+        Op::Blank { dir, path, zeroed } => Outcome::Opened(
+            blank(&path, &zeroed, disks.is_direct(dir)).and_then(|fd| opened(fd, dir, FileMode::Blocks)),
+        ),
+        Op::Recycle { dir, from, to } => Outcome::Opened(
+            recycle(&from, &to, disks.is_direct(dir)).and_then(|fd| opened(fd, dir, FileMode::Blocks)),
         ),
         Op::Write { file, pos, bytes, more } => Outcome::Count(write_parts(&file, pos, &bytes, &more)),
         Op::Prepare { file, from, to, space } => none(prepare(&file, from, to, space, disks)),

@@ -204,15 +204,14 @@ impl Io {
         self.run(Op::Create { dir, path, mode }).await.into_opened().map(|(file, _)| file)
     }
 
+    /// [`Op::Blank`].
+    pub async fn blank(&self, dir: DirId, path: PathBuf, zeroed: Vec<u64>) -> io::Result<File> {
+        self.run(Op::Blank { dir, path, zeroed }).await.into_opened().map(|(file, _)| file)
+    }
+
     /// [`Op::Recycle`].
-    pub async fn recycle(
-        &self,
-        dir: DirId,
-        from: PathBuf,
-        to: PathBuf,
-        zeroed: Vec<u64>,
-    ) -> io::Result<(File, u64)> {
-        self.run(Op::Recycle { dir, from, to, zeroed }).await.into_opened()
+    pub async fn recycle(&self, dir: DirId, from: PathBuf, to: PathBuf) -> io::Result<(File, u64)> {
+        self.run(Op::Recycle { dir, from, to }).await.into_opened()
     }
 
     /// [`Op::Prepare`].

@@ -86,11 +86,13 @@ pub enum Op {
     /// Create a file that does not exist (`AlreadyExists` otherwise): [`Outcome::Opened`].
     /// Its directory entry is durable only after [`Op::SyncDir`].
     Create { dir: DirId, path: PathBuf, mode: FileMode },
-    /// Give a file whose content nobody needs any more another name, and open it in [`FileMode::Blocks`] to be written over:
-    /// [`Outcome::Opened`], its size a multiple of 4 KiB, all of it [`Space::Written`], and the blocks of 4 KiB at `zeroed` zeroes. All of
-    /// that is durable but the name, which is after [`Op::SyncDir`]. An error leaves the old name: `ResourceBusy` where somebody has it
-    /// open or it has other names, `Unsupported` where not all of its blocks are its own and were written.
-    Recycle { dir: DirId, from: PathBuf, to: PathBuf, zeroed: Vec<u64> },
+    /// Make a file ready to be recycled: open it in [`FileMode::Blocks`], its size a multiple of 4 KiB, and the blocks of 4 KiB at `zeroed`
+    /// zeroes; durable only after [`Op::SyncFile`]: [`Outcome::Opened`]. Refused as [`Op::Recycle`] is.
+    Blank { dir: DirId, path: PathBuf, zeroed: Vec<u64> },
+    /// Give a file that was made ready another name, and open it in [`FileMode::Blocks`] to be written over: [`Outcome::Opened`], all of it
+    /// [`Space::Written`]. The name is durable only after [`Op::SyncDir`]. An error leaves the old name: `ResourceBusy` where somebody has
+    /// it open or it has other names, `Unsupported` where not all of its blocks are its own and were written.
+    Recycle { dir: DirId, from: PathBuf, to: PathBuf },
     /// Prepare space that holds zeroes, `from` to `to`: [`Outcome::Count`]. [`Space::Allocated`] grows the file, which shuts out its
     /// writes meanwhile; [`Space::Written`] ends durable, and shuts out none if the space was allocated before.
     Prepare { file: File, from: u64, to: u64, space: Space },

@@ -10,6 +10,7 @@ use super::resting::Awake;
 use crate::io::Instant;
 use crate::io::buf::{aligned, aligned_past};
 use crate::limits::{BLOCK, SCAN_DEBT_MAX};
+use crate::shard::sync::Credits;
 use bytes::{Bytes, BytesMut};
 use std::cell::{OnceCell, RefCell, RefMut};
 use std::collections::VecDeque;
@@ -27,6 +28,8 @@ struct Shared {
     configs: SharedConfigs,
     awake: Awake,
     large_writes: LargeWrites,
+    /// For those whose files are made ready to be recycled.
+    recycling: Credits,
 }
 
 struct Inner {
@@ -49,6 +52,9 @@ struct Entry {
     own: usize,
 }
 
+/// Files made ready at once: each is some thousand small writes, one after the other, while others want the device as well.
+const RECYCLING_MAX: usize = 4;
+
 /// The smallest part of an arena that a request is received into.
 const ARENA_PARTS: usize = 4;
 
@@ -69,6 +75,7 @@ impl Cache {
                 configs: SharedConfigs::default(),
                 awake: Awake::default(),
                 large_writes: LargeWrites::default(),
+                recycling: Credits::new(RECYCLING_MAX),
             }),
         )
     }
@@ -104,6 +111,11 @@ impl Cache {
     /// The line in which the same logs' large writes stand.
     pub(super) fn large_writes(&self) -> &LargeWrites {
         &self.1.large_writes
+    }
+
+    /// The line in which the same logs' files stand that are made ready to be recycled.
+    pub(super) fn recycling(&self) -> &Credits {
+        &self.1.recycling
     }
 
     /// Bytes held now.

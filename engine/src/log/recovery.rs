@@ -48,8 +48,8 @@ pub struct Recovered {
     pub cut_bytes: u64,
     /// Segments removed because they lay past a damaged one.
     pub segments_removed: usize,
-    /// Whether some of what was cut off was not just prepared space: the trace of a crash in the middle of a write, or damage (or, rarely, what a
-    /// recycled file held).
+    /// Whether some of what was cut off was neither prepared space nor what a recycled file held: the trace of a crash in the middle of a
+    /// write, or damage.
     pub torn: bool,
 }
 
@@ -590,9 +590,9 @@ impl Recovery {
         let in_block = (valid % BLOCK) as usize;
         self.partial = block.slice(..in_block);
         let ends_in_zeroes = block[in_block..].iter().all(|byte| *byte == 0);
-        // Past the block in which a write has ended there may be what a recycled file held.
-        let ended = in_block > 0 && ends_in_zeroes;
-        self.done.torn |= len > valid && !ended && !scan.is_before_zeroes();
+        // Past the block in which a write has ended there may be what a recycled file held, if segments have been removed.
+        let is_recycled = self.log_start > 0 && in_block > 0 && ends_in_zeroes;
+        self.done.torn |= len > valid && !is_recycled && !scan.is_before_zeroes();
         segment.prepared = Prepared::after(valid);
         let clears = len > valid;
         #[cfg(ringlog_plant)]

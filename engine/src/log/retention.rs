@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!   limits ──▶ log start moves, durably ──▶ files renamed to `.deleted` ──▶ removed after `file.delete.delay.ms`
-//!                                                   │
-//!                                                   └──▶ `.log` of a busy log: the next segment's, written over
+//!                                                                   │
+//!                                       `.log` of a busy log: made ready, and the next segment's, written over
 //! ```
 //!
 //! The log start is on disk before the first file gets another name: what a power cut brings back lies before it, and what it
@@ -20,9 +20,11 @@ use super::recovery::SEGMENT_FILES;
 use super::scan::Scan;
 use super::segment::Segment;
 use super::truncate::TruncateError;
-use super::{Gaps, Log, LogConfig, Offset, State};
-use crate::io::{File, Instant};
-use std::collections::VecDeque;
+use super::{Gaps, Log, Offset, State};
+use crate::io::{File, is_of_device};
+#[cfg(ringlog_plant)]
+use crate::plant::{self, Plant};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -55,11 +57,10 @@ impl Log {
 
     /// Removes the files of removed segments now, and not when their time has come: the disk is full.
     pub async fn remove_put_away(&self) -> io::Result<()> {
-        let put_away = std::mem::take(&mut self.0.state.borrow_mut().put_away.files);
-        for PutAway { files, .. } in put_away {
-            self.remove_files(files).await?;
-        }
-        Ok(())
+        let put_away =
+            self.0.state.borrow_mut().put_away.peek_mut().map(|all| std::mem::take(&mut all.files));
+        let put_away = put_away.unwrap_or_default();
+        self.remove_files(put_away.into_values().flat_map(|one| one.files)).await
     }
 
     /// The first offset that is within all limits: where a segment begins, or the log end.
@@ -197,7 +198,7 @@ impl Log {
         }
         let closed = self.close_files(segment).await;
         if let Some((file, recyclable)) = to_recycle {
-            self.remove_after(recycled_within(&self.config()), vec![file], Some(recyclable));
+            self.put_away(vec![file], Some(recyclable));
         }
         self.remove_later(files);
         closed
@@ -216,110 +217,105 @@ impl Log {
 
     /// Has files that were put away removed when `file.delete.delay.ms` have passed.
     pub(super) fn remove_later(&self, files: Vec<PathBuf>) {
-        let delay = Duration::from_millis(self.config().file_delete_delay_ms);
-        self.remove_after(delay, files, None);
+        self.put_away(files, None);
+    }
+
+    fn put_away(&self, files: Vec<PathBuf>, recyclable: Option<Recyclable>) {
+        let mut state = self.0.state.borrow_mut();
+        let is_recyclable = recyclable.is_some();
+        let number = state.put_away.add(PutAway { files, recyclable });
+        let delay = Duration::from_millis(state.config.file_delete_delay_ms);
+        let log = self.clone();
+        self.0.shard.spawn(async move {
+            log.0.shard.sleep(delay).await;
+            if is_recyclable && log.make_ready(number).await {
+                log.0.shard.sleep(recycled_within(delay).saturating_sub(delay)).await;
+            }
+            // A log that is closed, or removed, leaves them to the next start: another may have its directory by now.
+            if log.failed().is_none() {
+                let one = log.0.state.borrow_mut().take_put_away(number);
+                // What cannot be removed now is by the next start.
+                let _ = log.remove_files(one.into_iter().flat_map(|one| one.files)).await;
+            }
+        });
     }
 
     /// What is to be known of a removed segment if its file may become that of a new one, and is likely to: as many wait as the log has
     /// begun lately.
     fn recyclable(&self, segment: &mut Segment) -> Option<Recyclable> {
+        let lures = segment.lures.take()?;
         let state = self.0.state.borrow();
-        let waiting = state.put_away.files.iter().filter(|one| one.recyclable.is_some()).count();
+        let waiting = state.put_away.peek().map_or(0, PutAways::recyclable);
+        let within = recycled_within(Duration::from_millis(state.config.file_delete_delay_ms));
         let now = self.0.shard.wall_time().0;
         let is_new = |segment: &Segment| {
             let age = now.saturating_sub(segment.created);
-            u128::try_from(age).is_ok_and(|ms| ms < recycled_within(&state.config).as_millis())
+            u128::try_from(age).is_ok_and(|ms| ms < within.as_millis())
         };
         let begun = state.segments.values().rev().take(waiting + 1).take_while(|one| is_new(one)).count();
         let bytes = segment.size;
-        let lures = segment.lures.take().filter(|_| begun > waiting && state.may_recycle(bytes))?;
-        Some(Recyclable { bytes, lures })
+        (begun > waiting && state.may_recycle(bytes)).then_some(Recyclable { bytes, lures: Some(lures) })
     }
 
-    fn remove_after(&self, delay: Duration, files: Vec<PathBuf>, recyclable: Option<Recyclable>) {
-        let due = self.0.shard.now() + delay;
-        let mut state = self.0.state.borrow_mut();
-        state.put_away.files.push_back(PutAway { due, files, recyclable });
-        self.remove_when_due(&mut state);
-    }
-
-    /// Has what is due first removed then, and what comes after it.
-    fn remove_when_due(&self, state: &mut State) {
-        let put_away = &mut *state.put_away;
-        let Some(due) = put_away.files.iter().map(|one| one.due).min() else { return };
-        if put_away.next.is_some_and(|next| next <= due) {
-            return;
-        }
-        put_away.next = Some(due);
-        let log = self.clone();
-        self.0.shard.spawn(async move {
-            log.0.shard.sleep_until(due).await;
-            log.remove_due(due).await;
-        });
-    }
-
-    async fn remove_due(&self, due: Instant) {
-        // A log that is closed, or removed, leaves them to the next start: another may have its directory by now.
+    /// Makes a removed segment's file ready to be that of a new one, away from where anybody waits. False if it is not to be one, or cannot.
+    async fn make_ready(&self, number: u64) -> bool {
+        let _turn = self.0.cache.recycling().take(1).await;
         if self.failed().is_some() {
-            return;
+            return false;
         }
-        let mut to_remove = Vec::new();
-        {
-            let mut state = self.0.state.borrow_mut();
-            let put_away = &mut *state.put_away;
-            put_away.next.take_if(|next| *next == due);
-            put_away.files.retain_mut(|one| {
-                let stays = one.due > due;
-                if !stays {
-                    to_remove.append(&mut one.files);
-                }
-                stays
-            });
-            if put_away.files.is_empty() && put_away.next.is_none() {
-                state.put_away.take();
-            } else {
-                self.remove_when_due(&mut state);
+        let found = self.0.state.borrow().file_to_make_ready(number);
+        let Some((file, zeroed)) = found else { return false };
+        let io = self.0.shard.io();
+        let made = match io.blank(self.0.place.dir, file.clone(), zeroed).await {
+            Ok(blanked) => io.sync_file(blanked).await.map(drop),
+            refused => refused.map(drop),
+        };
+        if let Err(error) = made {
+            // Else somebody has it open, or the file system has not what it takes.
+            if is_of_device(&error) {
+                self.fail("make ready", &file, error);
             }
+            return false;
         }
-        // What cannot be removed now is by the next start.
-        let _ = self.remove_files(to_remove).await;
+        self.0.state.borrow_mut().is_ready(number)
     }
 
     /// Makes the file of a removed segment that of a new one, to be written over, and tells how far it may be; `None` if there is none fit
     /// for it.
-    pub(super) async fn recycle(&self, base: Offset) -> Option<(File, u64)> {
-        let (from, lures) = self.0.state.borrow_mut().file_to_recycle()?;
+    pub(super) async fn recycle(&self, base: Offset) -> io::Result<Option<(File, u64)>> {
+        let Some(from) = self.0.state.borrow_mut().file_to_recycle() else { return Ok(None) };
         let io = self.0.shard.io();
-        let to = self.log_path(base);
-        let recycled = io.recycle(self.0.place.dir, from.clone(), to, lures.positions()).await;
-        if recycled.is_err() {
-            // Somebody has it open, or the file system has not what it takes.
-            let _ = remove_file(io, &self.0.place, &from).await;
+        match io.recycle(self.0.place.dir, from.clone(), self.log_path(base)).await {
+            Err(error) if is_of_device(&error) => Err(error),
+            Err(_) => {
+                // Somebody has opened it since it was made ready.
+                let _ = remove_file(io, &self.0.place, &from).await;
+                Ok(None)
+            }
+            recycled => recycled.map(Some),
         }
-        recycled.ok()
     }
 
-    async fn remove_files(&self, files: Vec<PathBuf>) -> io::Result<()> {
+    /// Removes all that can be, and tells what could not first.
+    async fn remove_files(&self, files: impl IntoIterator<Item = PathBuf>) -> io::Result<()> {
+        let mut result = Ok(());
         for file in files {
-            remove_file(self.0.shard.io(), &self.0.place, &file).await?;
+            result = result.and(remove_file(self.0.shard.io(), &self.0.place, &file).await);
         }
-        Ok(())
+        result
     }
 }
 
-/// The files of removed segments that are still there.
+/// The files of removed segments that are still there, by a number that each got when it was put away, and no other gets.
 #[derive(Debug, Default)]
 pub(super) struct PutAways {
-    files: VecDeque<PutAway>,
-    /// When a task will look after them.
-    next: Option<Instant>,
+    files: BTreeMap<u64, PutAway>,
+    next: u64,
 }
 
 /// Files of a removed segment, under their other names.
 #[derive(Debug)]
 struct PutAway {
-    /// When they go.
-    due: Instant,
     files: Vec<PathBuf>,
     /// There is one, the segment's own, and a new segment may have it.
     recyclable: Option<Recyclable>,
@@ -329,16 +325,52 @@ struct PutAway {
 #[derive(Debug)]
 struct Recyclable {
     bytes: u64,
-    lures: Box<Lures>,
+    /// `None` once they are zeroes, and the file is ready.
+    lures: Option<Box<Lures>>,
+}
+
+impl PutAways {
+    fn add(&mut self, one: PutAway) -> u64 {
+        self.next += 1;
+        self.files.insert(self.next, one);
+        self.next
+    }
+
+    /// How many wait to become those of new segments.
+    fn recyclable(&self) -> usize {
+        self.files.values().filter(|one| one.recyclable.is_some()).count()
+    }
 }
 
 impl State {
-    /// Of the removed segments' files one for a new segment, and what is to be zeroed in it.
-    fn file_to_recycle(&mut self) -> Option<(PathBuf, Box<Lures>)> {
-        let fits = |one: &PutAway| one.recyclable.as_ref().is_some_and(|one| self.may_recycle(one.bytes));
-        let at = self.put_away.files.iter().position(fits)?;
-        let mut one = self.put_away.files.remove(at)?;
-        Some((one.files.pop()?, one.recyclable?.lures))
+    /// The file of this number and what is to be zeroed in it, if a new segment may have it.
+    fn file_to_make_ready(&self, number: u64) -> Option<(PathBuf, Vec<u64>)> {
+        let one = self.put_away.peek()?.files.get(&number)?;
+        let recyclable = one.recyclable.as_ref().filter(|recyclable| self.may_recycle(recyclable.bytes))?;
+        let zeroed = recyclable.lures.as_ref()?.positions();
+        #[cfg(ringlog_plant)]
+        let zeroed = if plant::is(Plant::LeaveTheLures) { Vec::new() } else { zeroed };
+        Some((one.files.first()?.clone(), zeroed))
+    }
+
+    /// A file has been made ready: whether it may still be recycled.
+    fn is_ready(&mut self, number: u64) -> bool {
+        let one = self.put_away.peek_mut().and_then(|put_away| put_away.files.get_mut(&number));
+        let recyclable = one.and_then(|one| one.recyclable.as_mut());
+        recyclable.map(|recyclable| recyclable.lures = None).is_some()
+    }
+
+    /// Of the removed segments' files one that is ready for a new segment.
+    fn file_to_recycle(&mut self) -> Option<PathBuf> {
+        let is_fit = |one: &Recyclable| one.lures.is_none() && self.may_recycle(one.bytes);
+        let mut files = self.put_away.peek()?.files.iter();
+        let (number, _) = files.find(|(_, one)| one.recyclable.as_ref().is_some_and(is_fit))?;
+        let number = *number;
+        self.take_put_away(number)?.files.pop()
+    }
+
+    fn take_put_away(&mut self, number: u64) -> Option<PutAway> {
+        self.put_away.peek_mut()?.files.remove(&number)
     }
 
     /// Whether a file with so many bytes of batches is about as large as a new segment is going to be. Where offsets may have gaps recovery
@@ -350,12 +382,14 @@ impl State {
 
     /// The log is cut: what comes next may have offsets that removed segments had.
     pub(super) fn recycle_nothing(&mut self) {
-        self.put_away.files.iter_mut().for_each(|one| one.recyclable = None);
+        if let Some(put_away) = self.put_away.peek_mut() {
+            put_away.files.values_mut().for_each(|one| one.recyclable = None);
+        }
     }
 }
 
-/// How long a file may wait to become that of a new segment: a log that has begun one within this time will begin the next as soon. By default it
-/// is as long as between two looks for segments to remove.
-fn recycled_within(config: &LogConfig) -> Duration {
-    5 * Duration::from_millis(config.file_delete_delay_ms.min(u64::MAX >> 3))
+/// How long a removed file may be there until it is that of a new segment: a log that has begun one within this time will begin the next as
+/// soon. By default it is as long as between two looks for segments to remove, and the delay.
+fn recycled_within(delay: Duration) -> Duration {
+    delay.saturating_mul(6)
 }

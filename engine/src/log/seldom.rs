@@ -8,6 +8,16 @@ use std::ops::{Deref, DerefMut};
 pub(super) struct Seldom<T>(OnceCell<Box<T>>);
 
 impl<T: Default> Seldom<T> {
+    /// The value, if anybody has looked at it.
+    pub(super) fn peek(&self) -> Option<&T> {
+        self.0.get().map(|value| &**value)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn peek_mut(&mut self) -> Option<&mut T> {
+        self.0.get_mut().map(|value| &mut **value)
+    }
+
     /// Takes the value out, and its memory with it.
     pub(super) fn take(&mut self) -> T {
         self.0.take().map(|value| *value).unwrap_or_default()

@@ -373,7 +373,8 @@ impl Log {
         let dir = self.0.place.dir;
         // Where nothing has come yet perhaps nothing will for long, and it would be a large file for that.
         let has_begun = self.segment_mut(base, |segment| segment.size > 0);
-        let recycled = if has_begun { self.recycle(base).await } else { None };
+        let recycled = if has_begun { self.recycle(base).await } else { Ok(None) };
+        let recycled = recycled.map_err(|error| ("recycle segment", error))?;
         let written_before = recycled.as_ref().map(|(_, len)| *len);
         let file = match recycled {
             Some((file, _)) => file,

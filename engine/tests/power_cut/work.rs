@@ -136,10 +136,10 @@ impl Work {
     /// Now and then takes records back from the end or the start.
     pub(crate) async fn change(mut self) {
         while !self.stopping.get() {
-            // What is cut is not recycled.
+            // After a cut nothing is recycled for a while.
             let most = if self.even.is_some() { 6_000 } else { 60_000 };
             self.shard.sleep(Duration::from_micros(self.random.below(most))).await;
-            if self.even.is_some() {
+            if self.even.is_some() && !self.random.one_in(100) {
                 match self.retain().await {
                     Ok(()) | Err(TruncateError::NoSpace) => continue,
                     Err(_) => return,

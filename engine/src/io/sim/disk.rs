@@ -140,9 +140,8 @@ impl Disk {
             }
             Op::Open { path, mode, .. } => Outcome::Opened(self.open(&path, mode, new_file)),
             Op::Create { path, mode, .. } => Outcome::Opened(self.create(&path, mode, new_file)),
-            Op::Recycle { from, to, zeroed, .. } => {
-                Outcome::Opened(self.recycle(&from, &to, &zeroed, new_file))
-            }
+            Op::Blank { path, zeroed, .. } => Outcome::Opened(self.blank(&path, &zeroed, new_file)),
+            Op::Recycle { from, to, .. } => Outcome::Opened(self.recycle(&from, &to, new_file)),
             Op::Prepare { file, from, to, space } => none(self.prepare(&file, from, to, space)),
             Op::Zero { file, from, to } => none(self.zero(&file, from, to)),
             Op::Truncate { file, len } => none(self.truncate(&file, len)),
@@ -298,28 +297,38 @@ impl Disk {
         Ok((self.handle(inode, path, mode, id), 0))
     }
 
-    fn recycle(&mut self, from: &Path, to: &Path, zeroed: &[u64], id: u64) -> io::Result<(File, u64)> {
-        let inode = self.find(from)?;
-        if self.open.values().any(|(open, handle)| *open == inode && handle.is_open()) {
-            return Err(io::ErrorKind::ResourceBusy.into());
-        }
-        let len = self.content(inode).len();
-        let whole = len - len % BLOCK;
-        if !self.content(inode).is_established(whole) {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
+    fn blank(&mut self, path: &Path, zeroed: &[u64], id: u64) -> io::Result<(File, u64)> {
+        let (inode, len) = self.recyclable(path)?;
         self.sequence += 1;
         let sequence = self.sequence;
         let content = self.content(inode);
-        content.has_no_readers();
-        content.set_len(sequence, whole);
-        for pos in zeroed.iter().filter(|pos| **pos < whole) {
-            content.write(sequence, *pos, Bytes::from_static(&[0; BLOCK as usize]), true);
+        content.set_len(sequence, len);
+        for pos in zeroed.iter().filter(|pos| **pos < len) {
+            content.write(sequence, *pos, Bytes::from_static(&[0; BLOCK as usize]), false);
         }
-        content.sync_all(sequence);
+        Ok((self.handle(inode, path, FileMode::Blocks, id), len))
+    }
+
+    fn recycle(&mut self, from: &Path, to: &Path, id: u64) -> io::Result<(File, u64)> {
+        let (inode, len) = self.recyclable(from)?;
         self.rename(from, to)?;
         self.recycled += 1;
-        Ok((self.handle(inode, to, FileMode::Blocks, id), whole))
+        Ok((self.handle(inode, to, FileMode::Blocks, id), len))
+    }
+
+    /// A file that nobody else has and that may be written over up to here, in whole blocks.
+    fn recyclable(&mut self, path: &Path) -> io::Result<(Inode, u64)> {
+        let inode = self.find(path)?;
+        if self.open.values().any(|(open, handle)| *open == inode && handle.is_open()) {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        let content = self.content(inode);
+        let len = content.len().next_multiple_of(BLOCK);
+        if !content.is_established(len) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        content.has_no_readers();
+        Ok((inode, len))
     }
 
     fn handle(&mut self, inode: Inode, path: &Path, mode: FileMode, id: u64) -> File {

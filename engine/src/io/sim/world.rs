@@ -432,6 +432,7 @@ fn dir_of(op: &Op) -> Option<DirId> {
     match op {
         Op::Open { dir, .. }
         | Op::Create { dir, .. }
+        | Op::Blank { dir, .. }
         | Op::Recycle { dir, .. }
         | Op::Rename { dir, .. }
         | Op::Unlink { dir, .. }
@@ -469,7 +470,9 @@ fn failure(op: &Op, error: i32) -> Outcome {
     let error: io::Error = os_error(error);
     match op {
         Op::Read { .. } => Outcome::Received(Err(error)),
-        Op::Open { .. } | Op::Create { .. } | Op::Recycle { .. } => Outcome::Opened(Err(error)),
+        Op::Open { .. } | Op::Create { .. } | Op::Blank { .. } | Op::Recycle { .. } => {
+            Outcome::Opened(Err(error))
+        }
         Op::List { .. } => Outcome::Listing(Err(error)),
         Op::Capacity { .. } => Outcome::Capacity(Err(error)),
         _ => Outcome::Count(Err(error)),

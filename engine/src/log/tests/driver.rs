@@ -66,21 +66,25 @@ impl FileDriver {
         }))
     }
 
-    fn recycle(&mut self, dir: crate::io::DirId, from: &Path, to: &Path, zeroed: &[u64]) -> Outcome {
-        let held = std::fs::read_dir("/proc/self/fd").is_ok_and(|mut held| {
-            held.any(|fd| fd.and_then(|fd| std::fs::read_link(fd.path())).is_ok_and(|path| path == from))
-        });
-        if held {
-            return Outcome::Opened(Err(io::ErrorKind::ResourceBusy.into()));
-        }
-        let file = std::fs::OpenOptions::new().write(true).open(from);
-        let cut = file.and_then(|file| {
-            let len = file.metadata()?.len() / 4096 * 4096;
+    /// Makes a file ready to be recycled.
+    fn blank(&mut self, dir: crate::io::DirId, path: &Path, zeroed: &[u64]) -> Outcome {
+        let blanked = refuse_open(path).and_then(|()| {
+            let file = std::fs::OpenOptions::new().write(true).open(path)?;
+            let len = file.metadata()?.len().next_multiple_of(4096);
             file.set_len(len)?;
             zeroed.iter().filter(|pos| **pos < len).try_for_each(|pos| file.write_all_at(&[0; 4096], *pos))
         });
-        match cut.and_then(|()| std::fs::rename(from, to)).and_then(|()| std::fs::read(to)) {
+        match blanked {
+            Ok(()) => self.open(dir, path, FileMode::Blocks, false),
+            Err(error) => Outcome::Opened(Err(error)),
+        }
+    }
+
+    fn recycle(&mut self, dir: crate::io::DirId, from: &Path, to: &Path) -> Outcome {
+        let renamed = refuse_open(from).and_then(|()| std::fs::rename(from, to));
+        match renamed.and_then(|()| std::fs::read(to)) {
             Ok(held) => {
+                assert!(held.len().is_multiple_of(4096), "it was made ready");
                 self.control.borrow_mut().recycled.push((to.into(), held));
                 self.open(dir, to, FileMode::Blocks, false)
             }
@@ -124,7 +128,8 @@ impl FileDriver {
             }
             Op::Open { dir, path, mode } => self.open(*dir, path, *mode, false),
             Op::Create { dir, path, mode } => self.open(*dir, path, *mode, true),
-            Op::Recycle { dir, from, to, zeroed } => self.recycle(*dir, from, to, zeroed),
+            Op::Blank { dir, path, zeroed } => self.blank(*dir, path, zeroed),
+            Op::Recycle { dir, from, to } => self.recycle(*dir, from, to),
             Op::Prepare { file, from, to, space } => count(std_file(file).and_then(|std| {
                 let len = std.metadata()?.len();
                 assert!(from < to, "some space");
@@ -175,6 +180,15 @@ impl FileDriver {
     }
 }
 
+/// Refuses a file that somebody has open.
+fn refuse_open(path: &Path) -> io::Result<()> {
+    let mut open = std::fs::read_dir("/proc/self/fd")?;
+    match open.any(|fd| fd.and_then(|fd| std::fs::read_link(fd.path())).is_ok_and(|open| open == path)) {
+        true => Err(io::ErrorKind::ResourceBusy.into()),
+        false => Ok(()),
+    }
+}
+
 fn std_file(file: &File) -> io::Result<std::fs::File> {
     Ok(std::fs::File::from(file.fd().expect("opened by this Driver").try_clone()?))
 }
@@ -192,11 +206,18 @@ fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
 }
 
 fn failed(op: &Op, kind: io::ErrorKind) -> Outcome {
+    let error = match kind {
+        // As the kernel tells it: it says that the device is not well.
+        io::ErrorKind::ReadOnlyFilesystem => io::Error::from_raw_os_error(30),
+        kind => kind.into(),
+    };
     match op {
-        Op::Read { .. } => Outcome::Received(Err(kind.into())),
-        Op::Open { .. } | Op::Create { .. } | Op::Recycle { .. } => Outcome::Opened(Err(kind.into())),
-        Op::List { .. } => Outcome::Listing(Err(kind.into())),
-        _ => Outcome::Count(Err(kind.into())),
+        Op::Read { .. } => Outcome::Received(Err(error)),
+        Op::Open { .. } | Op::Create { .. } | Op::Blank { .. } | Op::Recycle { .. } => {
+            Outcome::Opened(Err(error))
+        }
+        Op::List { .. } => Outcome::Listing(Err(error)),
+        _ => Outcome::Count(Err(error)),
     }
 }
 
@@ -209,6 +230,7 @@ fn name(op: &Op) -> &'static str {
         Op::SyncDir { .. } => "sync directory",
         Op::Open { .. } => "open",
         Op::Create { .. } => "create",
+        Op::Blank { .. } => "blank",
         Op::Recycle { .. } => "recycle",
         Op::Prepare { .. } => "prepare",
         Op::Zero { .. } => "zero",

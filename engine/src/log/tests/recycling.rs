@@ -23,11 +23,26 @@ fn count(world: &World, operation: &str) -> usize {
     world.control.borrow().done.iter().filter(|done| **done == operation).count()
 }
 
-/// Fills some segments and lets go of the older ones.
-async fn fill_and_retain(log: &Log, world: &World, batches: i64) {
-    fill(log, world, batches).await;
+/// Lets go of the older segments.
+async fn retain(log: &Log) {
     log.settle().await.unwrap();
     log.retain(log.marks().log_end).await.unwrap();
+}
+
+/// Fills some segments and lets go of the older ones, until their files are ready.
+async fn fill_and_retain(log: &Log, world: &World, batches: i64) {
+    fill(log, world, batches).await;
+    retain(log).await;
+    world.shard().sleep(DELAY).await;
+}
+
+/// A little more than `file.delete.delay.ms`.
+const DELAY: Duration = Duration::from_secs(61);
+
+/// The names of removed segments' own files.
+fn deleted(world: &World) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(world.path()).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.to_string_lossy().ends_with(".log.deleted")).collect()
 }
 
 #[test]
@@ -59,8 +74,10 @@ fn the_next_segments_take_the_files_of_removed_ones() {
 fn wherever_the_process_dies_nothing_of_what_a_file_held_comes_back() {
     let deaths = die_at_each(1, |mut world, operations| {
         let lived = world.run_until_death(config(), async move |log, world| {
-            fill_and_retain(&log, &world, 120).await;
+            fill(&log, &world, 120).await;
+            retain(&log).await;
             world.control.borrow_mut().operations_left = Some(operations);
+            world.shard().sleep(DELAY).await;
             for n in 0..60 {
                 world.append(&log, &batch_of(-1, -1, -1, 2, 500 + n)).unwrap();
                 log.wait_durable(log.marks().log_end).await.unwrap();
@@ -95,8 +112,8 @@ fn in_whichever_sector_the_power_goes_nothing_of_what_a_file_held_comes_back() {
                 log.wait_written(log.marks().log_end).await.unwrap();
             };
             fill(120).await;
-            log.settle().await.unwrap();
-            log.retain(log.marks().log_end).await.unwrap();
+            retain(&log).await;
+            world.shard().sleep(DELAY).await;
             while world.control.borrow().recycled.is_empty() {
                 fill(1).await;
             }
@@ -118,44 +135,74 @@ fn in_whichever_sector_the_power_goes_nothing_of_what_a_file_held_comes_back() {
 
 #[test]
 fn what_somebody_reads_or_cannot_be_recycled_is_left_alone() {
-    let check = |what: &str, before: fn(&World)| {
+    let check = |what: &str, tried: &'static str, unready: fn(&World), ready: fn(&World)| {
         let mut world = World::new();
         let what = what.to_owned();
         world.run(config(), async move |log, world| {
-            fill_and_retain(&log, &world, 100).await;
-            before(&world);
+            fill(&log, &world, 100).await;
+            retain(&log).await;
+            unready(&world);
+            world.shard().sleep(DELAY).await;
+            ready(&world);
             fill(&log, &world, 60).await;
-            assert!(count(&world, "recycle") > 0, "{what}: it was tried");
+            assert!(count(&world, tried) > 0, "{what}: it was tried");
+            assert!(world.control.borrow().recycled.is_empty(), "{what}: in vain");
+            assert!(deleted(&world).is_empty(), "{what}: what cannot be recycled is removed");
             world.check_all(&log).await;
             let valid = log.sizes().valid_bytes;
             log.close().await.unwrap();
             assert_eq!(world.bytes_of_segments() as u64, valid, "{what}: nothing is left behind its end");
         });
     };
-    check("it fails", |world| {
-        world.control.borrow_mut().fails =
-            Some(Box::new(|op| matches!(op, Op::Recycle { .. }).then_some(std::io::ErrorKind::Unsupported)));
-    });
-    check("its file is gone", |world| {
-        for entry in std::fs::read_dir(world.path()).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "deleted") {
-                std::fs::remove_file(path).unwrap();
+    let nothing = |_: &World| {};
+    let refuse = |world: &World| {
+        world.control.borrow_mut().fails = Some(Box::new(|op| {
+            matches!(op, Op::Blank { .. } | Op::Recycle { .. }).then_some(std::io::ErrorKind::Unsupported)
+        }));
+    };
+    let remove = |world: &World| deleted(world).iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    check("it cannot be made ready", "blank", refuse, nothing);
+    check("it is not ready any more", "recycle", nothing, refuse);
+    check("it was gone before", "blank", remove, nothing);
+    check("it has gone", "recycle", nothing, remove);
+    for is_ready in [false, true] {
+        let mut world = World::new();
+        world.run(config(), async move |log, world| {
+            fill(&log, &world, 100).await;
+            retain(&log).await;
+            let path = deleted(&world).into_iter().max().unwrap();
+            let before = std::fs::read(&path).unwrap();
+            if is_ready {
+                world.shard().sleep(DELAY).await;
             }
-        }
-    });
-    let mut world = World::new();
-    world.run(config(), async move |log, world| {
-        fill_and_retain(&log, &world, 100).await;
-        let path = world.path().join(format!("{:020}.log.deleted", SEGMENT));
-        let held = std::fs::read(&path).unwrap();
-        let mut reader = std::fs::File::open(&path).unwrap();
-        fill(&log, &world, 100).await;
-        world.check_all(&log).await;
-        let mut read = Vec::new();
-        reader.read_to_end(&mut read).unwrap();
-        assert!(read == held, "who reads it reads what it held");
-    });
+            let held = std::fs::read(&path).unwrap();
+            assert_eq!(held == before, !is_ready);
+            let mut reader = std::fs::File::open(&path).unwrap();
+            world.shard().sleep(DELAY).await;
+            assert_eq!(path.exists(), is_ready, "it goes when its time has come");
+            fill(&log, &world, 100).await;
+            world.check_all(&log).await;
+            let mut read = Vec::new();
+            reader.read_to_end(&mut read).unwrap();
+            assert!(read == held, "who reads it reads what it held");
+        });
+    }
+}
+
+#[test]
+fn a_device_that_fails_under_a_file_made_ready_takes_the_log_offline() {
+    for fails in [|op: &Op| matches!(op, Op::Blank { .. }), |op: &Op| matches!(op, Op::SyncFile { .. })] {
+        let mut world = World::new();
+        world.run(config(), async move |log, world| {
+            fill(&log, &world, 100).await;
+            retain(&log).await;
+            // Of the errors that have a kind of their own this one is of the device.
+            let kind = std::io::ErrorKind::ReadOnlyFilesystem;
+            world.control.borrow_mut().fails = Some(Box::new(move |op| fails(op).then_some(kind)));
+            world.shard().sleep(DELAY).await;
+            assert!(matches!(log.failed(), Some(LogFailed::Storage { .. })));
+        });
+    }
 }
 
 #[test]
@@ -182,6 +229,27 @@ fn files_of_another_size_and_from_before_a_cut_are_not_recycled() {
         assert_eq!(count(&world, "recycle"), 0, "what they held has offsets that are used again");
         world.check_all(&log).await;
     });
+    let mut world = World::new();
+    world.run(config(), async move |log, world| {
+        fill(&log, &world, 100).await;
+        retain(&log).await;
+        let held = hold(&world, |op| matches!(op, Op::Blank { .. }));
+        world.shard().sleep(DELAY).await;
+        log.truncate_fully_and_start_at(0).await.unwrap();
+        world.forget_from(0);
+        held.set(false);
+        fill(&log, &world, 60).await;
+        assert_eq!((count(&world, "blank"), count(&world, "recycle")), (1, 0), "it was being made ready");
+        world.check_all(&log).await;
+    });
+}
+
+/// Holds back some operations until the answer is set to false.
+fn hold(world: &World, which: fn(&Op) -> bool) -> Rc<Cell<bool>> {
+    let held = Rc::new(Cell::new(true));
+    let holds = held.clone();
+    world.control.borrow_mut().holds = Some(Box::new(move |op| holds.get() && which(op)));
+    held
 }
 
 #[test]
@@ -189,19 +257,33 @@ fn they_go_when_no_new_segment_has_come_for_long() {
     let mut world = World::new();
     world.run(config(), async move |log, world| {
         fill_and_retain(&log, &world, 100).await;
-        let deleted = || {
-            let entries = std::fs::read_dir(world.path()).unwrap();
-            let is_deleted =
-                |path: &PathBuf| path.extension().is_some_and(|extension| extension == "deleted");
-            entries.map(|entry| entry.unwrap().path()).filter(is_deleted).count()
-        };
-        assert!(deleted() > 0);
-        world.shard().sleep(Duration::from_secs(299)).await;
-        assert!(deleted() > 0);
+        assert_eq!(deleted(&world).len(), 1);
+        world.shard().sleep(Duration::from_secs(298)).await;
+        assert_eq!(deleted(&world).len(), 1);
         world.shard().sleep(Duration::from_secs(2)).await;
-        assert_eq!(deleted(), 0);
+        assert_eq!(deleted(&world).len(), 0);
         fill(&log, &world, 60).await;
         assert_eq!(count(&world, "recycle"), 0);
+    });
+}
+
+#[test]
+fn a_full_disk_does_not_wait_for_them() {
+    let mut world = World::new();
+    world.run(config(), async move |log, world| {
+        fill_and_retain(&log, &world, 120).await;
+        assert_eq!(deleted(&world).len(), 2);
+        let kept = deleted(&world);
+        let fails = kept[0].clone();
+        world.control.borrow_mut().fails = Some(Box::new(move |op| {
+            let fails = matches!(op, Op::Unlink { path, .. } if *path == fails);
+            fails.then_some(std::io::ErrorKind::PermissionDenied)
+        }));
+        log.remove_put_away().await.unwrap_err();
+        assert_eq!(deleted(&world), kept[..1], "one that cannot be removed keeps no other");
+        fill(&log, &world, 60).await;
+        assert_eq!(count(&world, "recycle"), 0);
+        world.check_all(&log).await;
     });
 }
 
@@ -232,26 +314,35 @@ fn where_the_name_cannot_be_made_durable_the_file_begins_empty() {
 }
 
 #[test]
-fn appends_go_on_while_a_file_is_made_ready() {
-    let mut world = World::new();
-    world.run(config(), async move |log, world| {
-        fill_and_retain(&log, &world, 100).await;
-        let held = Rc::new(Cell::new(true));
-        let holds = held.clone();
-        world.control.borrow_mut().holds =
-            Some(Box::new(move |op| holds.get() && matches!(op, Op::Recycle { .. })));
-        for n in 0..60 {
-            world.append(&log, &batch_of(-1, -1, -1, 2, 600 + n)).unwrap();
-            world.shard().yield_now().await;
-        }
-        assert!(log.marks().written < log.marks().log_end);
-        // Nothing of it is removed meanwhile.
-        world.shard().sleep(Duration::from_secs(400)).await;
-        held.set(false);
-        log.wait_durable(log.marks().log_end).await.unwrap();
-        assert!(!world.control.borrow().recycled.is_empty());
-        world.check_all(&log).await;
-    });
+fn appends_go_on_while_a_file_is_made_ready_or_gets_its_name() {
+    for name in ["blank", "recycle"] {
+        let mut world = World::new();
+        world.run(config(), async move |log, world| {
+            fill(&log, &world, 100).await;
+            retain(&log).await;
+            let held = match name {
+                "blank" => hold(&world, |op| matches!(op, Op::Blank { .. })),
+                _ => hold(&world, |op| matches!(op, Op::Recycle { .. })),
+            };
+            world.shard().sleep(DELAY).await;
+            for n in 0..60 {
+                world.append(&log, &batch_of(-1, -1, -1, 2, 600 + n)).unwrap();
+                world.shard().yield_now().await;
+            }
+            if name == "blank" {
+                // Nobody waits for it.
+                log.wait_durable(log.marks().log_end).await.unwrap();
+            }
+            assert_eq!(log.marks().written < log.marks().log_end, name == "recycle");
+            // Nothing of it is removed meanwhile.
+            world.shard().sleep(Duration::from_secs(400)).await;
+            held.set(false);
+            log.wait_durable(log.marks().log_end).await.unwrap();
+            fill(&log, &world, 60).await;
+            assert_eq!((count(&world, name), world.control.borrow().recycled.len()), (1, 1));
+            world.check_all(&log).await;
+        });
+    }
 }
 
 /// A batch of one record that holds something from this place of its own on.
@@ -273,9 +364,7 @@ fn what_a_client_has_made_to_look_like_a_later_batch_is_zeroed() {
         fill(&log, &world, 24).await;
         // The second segment begins with it.
         world.append(&log, &with(&forged, 9 * 512)).unwrap();
-        fill(&log, &world, 80).await;
-        log.settle().await.unwrap();
-        log.retain(log.marks().log_end).await.unwrap();
+        fill_and_retain(&log, &world, 80).await;
         assert!(log.marks().log_start > 2 * SEGMENT);
         fill(&log, &world, 24).await;
         assert_eq!(count(&world, "recycle"), 1);
@@ -331,12 +420,37 @@ fn a_segment_of_small_batches_is_not_recycled() {
                 log.wait_written(log.marks().log_end).await.unwrap();
             };
             fill(5 << 20).await;
-            log.settle().await.unwrap();
-            log.retain(log.marks().log_end).await.unwrap();
+            retain(&log).await;
+            world.shard().sleep(DELAY).await;
             fill(3 << 20).await;
             assert_eq!(count(&world, "recycle").min(1), recycled, "batches of {bytes} bytes");
             log.truncate_fully_and_start_at(log.marks().log_end).await.unwrap();
             world.forget_from(log.marks().log_end);
         });
+    }
+}
+
+#[test]
+fn what_a_recycled_file_held_is_no_trace_of_a_crash() {
+    // The first block of a write was lost, and what came behind it was not.
+    let tear = |world: &World| {
+        let path = world.segment_files().pop().unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+        let behind = end.next_multiple_of(4096);
+        bytes[behind..behind + 4096].fill(7);
+        std::fs::write(&path, bytes).unwrap();
+    };
+    for removed in [false, true] {
+        let mut world = World::new();
+        world.run(config(), async move |log, world| {
+            fill(&log, &world, 60).await;
+            if removed {
+                log.delete_before(SEGMENT).await.unwrap();
+            }
+        });
+        tear(&world);
+        world.run(config(), async move |log, world| world.check_all(&log).await);
+        assert_eq!(world.recovered.torn, !removed);
     }
 }
