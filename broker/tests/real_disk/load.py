@@ -1,5 +1,7 @@
 """The load under which power is cut: producers of every kind, a consumer, and one who makes and deletes topics; all of it goes in the ledger."""
 
+import errno
+import fcntl
 import random
 import struct
 import threading
@@ -20,6 +22,10 @@ BREATH_SECONDS = 0.01
 UNANSWERED_MAX = 200
 # Topics that come and go, at a time.
 COMING_AND_GOING = 4
+
+# Copies kept of files that are being written, where the file system can make copies that share blocks (`linux/fs.h`: `FICLONE`).
+COPIES = 100
+FICLONE = 0x40049409
 
 # Of each partition of the topic `kept`; its segments are of 1 MiB.
 KEPT_BYTES = 3 << 20
@@ -53,8 +59,8 @@ PROMPT = (("steady", 4), ("rolls", 1))
 class Load:
     """Runs against one broker, which may stop, die and come back meanwhile."""
 
-    def __init__(self, broker, position, ledger, seed):
-        self.broker, self.position, self.ledger, self.seed = broker, position, ledger, seed
+    def __init__(self, broker, position, ledger, seed, data=None):
+        self.broker, self.position, self.ledger, self.seed, self.data = broker, position, ledger, seed, data
         self.ended = False
         # While this is set nobody sends with acks=all, so that more gathers on the disk between two flushes.
         self.calm = False
@@ -76,6 +82,7 @@ class Load:
         self.spawn(self.consume)
         self.spawn(self.come_and_go, self.seed)
         self.spawn(self.commit)
+        self.spawn(self.back_up)
 
     def end(self):
         """Stops everything; what is on its way is acknowledged or fails first."""
@@ -202,6 +209,28 @@ class Load:
                 pass
             time.sleep((5 if self.calm else 1) * BREATH_SECONDS)
         consumer.close()
+
+    def back_up(self):
+        """Copies files while they are written, as `cp` does it where copies can share blocks: what the broker writes next goes elsewhere."""
+        dice = random.Random(self.seed)
+        copies = self.data.parent / "copies"
+        copies.mkdir()
+        made = 0
+        while not self.ended:
+            time.sleep(dice.random() * 30 * BREATH_SECONDS)
+            newest = [max(logs) for folder in self.data.iterdir() if folder.is_dir() and (logs := list(folder.glob("*.log")))]
+            try:
+                with open(dice.choice(newest), "rb") as source, open(copies / str(made), "wb") as copy:
+                    fcntl.ioctl(copy, FICLONE, source.fileno())
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if error.errno == errno.EOPNOTSUPP:
+                    return
+                raise
+            made += 1
+            if made > COPIES:
+                (copies / str(made - COPIES - 1)).unlink()
 
     def come_and_go(self, seed):
         """Creates topics, writes to them, deletes them, creates others of their names."""

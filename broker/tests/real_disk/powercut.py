@@ -40,7 +40,7 @@ def record(disk, ledger, seconds, dice, settings):
         begin = disk.position()
         with new_broker({**settings, **RETENTION}, data=data) as broker:
             broker.log = disk.folder / "broker.stderr"
-            load = Load(broker, disk.position, ledger, dice.randrange(1 << 30))
+            load = Load(broker, disk.position, ledger, dice.randrange(1 << 30), data)
             load.begin()
             for end in (*dice.sample((broker.kill, broker.stop), 2), load.end):
                 for calm in dice.sample((False, True), 2):

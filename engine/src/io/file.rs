@@ -1,5 +1,6 @@
 //! Handles: open files, sockets and listeners as the seam names them.
 
+use super::extents::Synced;
 use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd};
 #[cfg(any(test, feature = "sim"))]
@@ -24,6 +25,7 @@ struct Inner {
     open: Open,
     /// Has been given to [`super::Op::Close`].
     closed: AtomicBool,
+    synced: Synced,
 }
 
 enum Open {
@@ -36,14 +38,18 @@ enum Open {
 impl File {
     /// Wraps what a Driver opened. `id` is unique within the process.
     pub fn new(id: u64, dir: DirId, mode: FileMode, fd: OwnedFd) -> Self {
-        Self(Arc::new(Inner { id, mode, dir, open: Open::Descriptor(fd), closed: AtomicBool::new(false) }))
+        Self::opened(id, dir, mode, Open::Descriptor(fd))
     }
 
     /// The same in the simulator. `id` is unique within its world.
     #[cfg(any(test, feature = "sim"))]
     pub(super) fn simulated(id: u64, dir: DirId, path: &Path, mode: FileMode) -> Self {
-        let open = Open::Simulated(path.into());
-        Self(Arc::new(Inner { id, mode, dir, open, closed: AtomicBool::new(false) }))
+        Self::opened(id, dir, mode, Open::Simulated(path.into()))
+    }
+
+    fn opened(id: u64, dir: DirId, mode: FileMode, open: Open) -> Self {
+        let (closed, synced) = (AtomicBool::new(false), Synced::default());
+        Self(Arc::new(Inner { id, mode, dir, open, closed, synced }))
     }
 
     /// A handle that tells whether others are left.
@@ -87,6 +93,11 @@ impl File {
             #[cfg(any(test, feature = "sim"))]
             Open::Simulated(_) => None,
         }
+    }
+
+    /// Where its blocks lay when it was last synced by itself.
+    pub(super) fn synced(&self) -> &Synced {
+        &self.0.synced
     }
 
     /// Notes that it is being closed: the descriptor goes with the last clone, and no Driver may hold it longer.

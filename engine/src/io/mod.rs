@@ -16,6 +16,7 @@
 mod blocking;
 pub mod buf;
 mod clock;
+mod extents;
 mod failure;
 mod file;
 mod flusher;

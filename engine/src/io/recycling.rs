@@ -1,8 +1,9 @@
 //! Files whose content nobody needs any more are written over, under another name: their blocks have been written before, so that a
 //! write has nothing to allocate and nothing to convert, and no one has to free them first.
-#![expect(unsafe_code, reason = "a lease and a map of extents, for which there are no safe wrappers")]
+#![expect(unsafe_code, reason = "a lease, for which there is no safe wrapper")]
 
 use super::buf::{BLOCK, aligned};
+use super::extents::are_written_and_own;
 use bytes::BytesMut;
 use rustix::fs::{Advice, Mode, OFlags};
 use std::io;
@@ -50,7 +51,7 @@ fn open_recyclable(path: &Path, direct: bool) -> io::Result<(OwnedFd, u64)> {
     lease(&fd, libc::F_UNLCK)?;
     let len = u64::try_from(stat.st_size).expect("a file's size is not negative");
     let len = len.next_multiple_of(BLOCK as u64);
-    if !is_written(&fd, len)? {
+    if !are_written_and_own(&fd, len)? {
         return Err(io::ErrorKind::Unsupported.into());
     }
     Ok((fd, len))
@@ -67,68 +68,6 @@ pub(super) fn lease(fd: &OwnedFd, kind: libc::c_int) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
-}
-
-/// A question for the extents of a file, and a part of the answer (`linux/fiemap.h`).
-#[repr(C)]
-struct ExtentMap {
-    start: u64,
-    length: u64,
-    flags: u32,
-    mapped: u32,
-    count: u32,
-    reserved: u32,
-    extents: [Extent; EXTENTS],
-}
-
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
-struct Extent {
-    logical: u64,
-    physical: u64,
-    length: u64,
-    reserved: [u64; 2],
-    flags: u32,
-    more_reserved: [u32; 3],
-}
-
-/// Extents asked for at a time.
-const EXTENTS: usize = 64;
-/// `_IOWR('f', 11, struct fiemap)`
-const FS_IOC_FIEMAP: libc::Ioctl = 0xC020_660B_u32 as libc::Ioctl;
-/// What an extent may say of itself: that it is the file's last, and that it is several. Anything else (not written yet, shared with another
-/// file, packed, encrypted) means that to write over it is more than that.
-const HARMLESS: u32 = 0x0001 | 0x1000;
-
-/// Whether all blocks up to `len` have been written and are this file's alone.
-fn is_written(fd: &OwnedFd, len: u64) -> io::Result<bool> {
-    let mut pos = 0;
-    while pos < len {
-        let mut map = ExtentMap {
-            start: pos,
-            length: len - pos,
-            flags: 0,
-            mapped: 0,
-            count: EXTENTS as u32,
-            reserved: 0,
-            extents: [Extent::default(); EXTENTS],
-        };
-        // SAFETY: the kernel fills in as many extents as `count` says there is room for.
-        if unsafe { libc::ioctl(fd.as_raw_fd(), FS_IOC_FIEMAP, &raw mut map) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let before = pos;
-        for extent in map.extents.iter().take(map.mapped as usize) {
-            if extent.flags & !HARMLESS != 0 || extent.logical > pos {
-                return Ok(false);
-            }
-            pos = pos.max(extent.logical + extent.length);
-        }
-        if pos == before {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 #[cfg(test)]
