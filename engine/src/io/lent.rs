@@ -14,9 +14,9 @@ use super::jobs::Home;
 use bytes::Bytes;
 use io_uring::IoUring;
 use io_uring::types::BufRingEntry;
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::io;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -47,8 +47,9 @@ pub(super) struct Lender {
 
 /// The buffers' memory and the list of those that came back.
 struct Memory {
-    ring: NonNull<BufRingEntry>,
-    buffers: NonNull<u8>,
+    /// Of [`BufRingEntry`].
+    ring: Mapped,
+    buffers: Mapped,
     count: u16,
     returned: Mutex<Vec<u16>>,
     /// Whether a receive waits for a buffer, so that one that comes back must wake the shard.
@@ -65,8 +66,8 @@ unsafe impl Sync for Memory {}
 impl Lender {
     /// Registers `count` buffers (a power of two) with the ring and gives them all to the kernel.
     pub(super) fn new(ring: &IoUring, count: u16) -> io::Result<Self> {
-        let memory = Arc::new(Memory::new(count));
-        let at = memory.ring.as_ptr().addr() as u64;
+        let memory = Arc::new(Memory::new(count)?);
+        let at = memory.ring.at.as_ptr().addr() as u64;
         // SAFETY: the ring of buffers is as long as told, aligned to a page, and outlives the ring: `UringDriver` closes its
         // ring before it drops its lender.
         unsafe { ring.submitter().register_buf_ring_with_flags(at, count, RECV_GROUP, 0)? };
@@ -125,8 +126,9 @@ impl Lender {
         let memory = &self.memory;
         let at = memory.at(buffer).addr() as u64;
         let slot = usize::from(self.tail & (memory.count - 1));
+        let entries: *mut BufRingEntry = memory.ring.at.as_ptr().cast();
         // SAFETY: `slot` is below `count`, the length of the ring.
-        let entry = unsafe { memory.ring.as_ptr().add(slot) };
+        let entry = unsafe { entries.add(slot) };
         // SAFETY: the entry is initialised (zeroed) memory of ours, and the kernel does not read it before the tail passes it.
         let entry = unsafe { &mut *entry };
         entry.set_addr(at);
@@ -135,7 +137,7 @@ impl Lender {
         self.free += 1;
         self.tail = self.tail.wrapping_add(1);
         // SAFETY: the address is that of the ring's first, initialised entry.
-        let tail = unsafe { BufRingEntry::tail(memory.ring.as_ptr()) };
+        let tail = unsafe { BufRingEntry::tail(entries) };
         // SAFETY: the tail is an aligned u16 in the ring's memory, which the kernel reads and only this thread writes.
         let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
         tail.store(self.tail, Ordering::Release);
@@ -143,22 +145,22 @@ impl Lender {
 }
 
 impl Memory {
-    fn new(count: u16) -> Self {
+    fn new(count: u16) -> io::Result<Self> {
         assert!(count.is_power_of_two(), "the kernel wants a power of two");
-        Self {
-            ring: allocate(ring_layout(count)).cast(),
-            buffers: allocate(buffers_layout(count)),
+        Ok(Self {
+            ring: Mapped::new(usize::from(count) * size_of::<BufRingEntry>())?,
+            buffers: Mapped::new(usize::from(count) * BUFFER_BYTES)?,
             count,
             returned: Mutex::default(),
             starved: AtomicBool::new(false),
             notifier: Mutex::new(None),
-        }
+        })
     }
 
     fn at(&self, buffer: u16) -> *mut u8 {
         assert!(buffer < self.count, "the kernel names buffers it was given");
         // SAFETY: the buffers' memory is `count` times BUFFER_BYTES long.
-        unsafe { self.buffers.as_ptr().add(usize::from(buffer) * BUFFER_BYTES) }
+        unsafe { self.buffers.at.as_ptr().add(usize::from(buffer) * BUFFER_BYTES) }
     }
 
     fn wake(&self) {
@@ -169,15 +171,6 @@ impl Memory {
 
     fn returned(&self) -> std::sync::MutexGuard<'_, Vec<u16>> {
         self.returned.lock().expect("nothing panics while it holds the list")
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout, and nobody lends or fills buffers any more.
-        unsafe { dealloc(self.ring.as_ptr().cast(), ring_layout(self.count)) };
-        // SAFETY: as above.
-        unsafe { dealloc(self.buffers.as_ptr(), buffers_layout(self.count)) };
     }
 }
 
@@ -205,17 +198,25 @@ impl Drop for Lent {
     }
 }
 
-fn ring_layout(count: u16) -> Layout {
-    let bytes = usize::from(count) * size_of::<BufRingEntry>();
-    Layout::from_size_align(bytes, super::buf::BLOCK).expect("a small power of two")
+/// Memory that is the process's from the first touch of each page on: an allocator would touch all of it at once, to zero it.
+struct Mapped {
+    at: NonNull<u8>,
+    len: usize,
 }
 
-fn buffers_layout(count: u16) -> Layout {
-    Layout::from_size_align(usize::from(count) * BUFFER_BYTES, super::buf::BLOCK).expect("a few megabytes")
+impl Mapped {
+    fn new(len: usize) -> io::Result<Self> {
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: the kernel chooses a place where nothing is.
+        let at = unsafe { mmap_anonymous(ptr::null_mut(), len, access, MapFlags::PRIVATE)? };
+        Ok(Self { at: NonNull::new(at.cast()).expect("no memory lies at zero"), len })
+    }
 }
 
-fn allocate(layout: Layout) -> NonNull<u8> {
-    // SAFETY: the layout is not empty: there is at least one buffer.
-    let memory = unsafe { alloc_zeroed(layout) };
-    NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped in `new`, and nobody lends or fills buffers any more.
+        let unmapped = unsafe { munmap(self.at.as_ptr().cast(), self.len) };
+        debug_assert!(unmapped.is_ok(), "what was mapped can be unmapped");
+    }
 }
